@@ -1,0 +1,28 @@
+"""Convolution, pooling and small convolutional networks for NumPy arrays on a CPU."""
+
+from importlib import import_module
+
+from . import functional
+from ._config import show_config
+from ._geometry import receptive_field
+from .functional import *  # noqa: F403
+
+__version__ = "0.1.0"
+
+# What needs scikit-learn, or more than the functions, is imported when it is first used.
+_LATER = {"ConvNetClassifier": "classifier", "Sequential": "network"}
+_MODULES = ("layers", "losses", "network", "optimizers", "classifier")
+
+__all__ = ["functional", "receptive_field", "show_config", *functional.__all__, *_LATER, *_MODULES]
+
+
+def __getattr__(name):
+    if name in _LATER:
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_LATER, *_MODULES])

@@ -1,0 +1,59 @@
+"""What the user gave -> arrays the kernels accept, or an error that names the argument.
+
+Kernels read any strides, so an input is copied only to change its dtype, byte order or alignment.
+Inputs are never written.
+"""
+
+import numpy as np
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+LAYOUTS = ("channels_first", "channels_last")
+
+
+def as_array(function, name, value):
+    """``value`` as an ndarray of numbers. Masked arrays are refused: their mask would be lost."""
+    if type(value) is np.ndarray:
+        array = value
+    elif isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{function}: {name} is a masked array, whose mask would be ignored; "
+                        f"pass {name}.filled(value)")
+    else:
+        array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{function}: unsupported dtype {array.dtype} for {name}; expected real numbers")
+    return array
+
+
+def as_reals(function, **values):
+    """All values (None stays None) in their common computation dtype, float32 or float64.
+
+    The dtype is ``np.result_type`` of all of them and float32.
+    """
+    arrays = [None if v is None else as_array(function, name, v) for name, v in values.items()]
+    dtypes = {a.dtype for a in arrays if a is not None}
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
+    if dtype != FLOAT32 and dtype != FLOAT64:
+        dtype = np.result_type(dtype, FLOAT32)
+        if dtype != FLOAT32 and dtype != FLOAT64:
+            names = ", ".join(values)
+            raise TypeError(f"{function}: {names} compute in dtype {dtype}; only float32 and float64 are supported")
+    return [a if a is None or (a.dtype == dtype and a.flags.aligned) else np.array(a, dtype) for a in arrays]
+
+
+def is_channels_last(function, data_format):
+    if data_format not in LAYOUTS:
+        raise ValueError(f"{function}: data_format must be one of {LAYOUTS}, got {data_format!r}")
+    return data_format == "channels_last"
+
+
+def output_for(function, out, shape, dtype, inputs):
+    """The array to compute into, and whether the result must then be copied to ``out``."""
+    if out is None:
+        return np.empty(shape, dtype), False
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
+        found = f"{out.dtype} array of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ValueError(f"{function}: out must be a {dtype} array of shape {shape}, got {found}")
+    if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
+        raise ValueError(f"{function}: out must be C-contiguous, aligned and writeable")
+    overlaps = any(a is not None and np.may_share_memory(a, out) for a in inputs)
+    return (np.empty(shape, dtype) if overlaps else out), overlaps

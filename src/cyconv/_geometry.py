@@ -1,0 +1,289 @@
+"""Window arithmetic: sizes, padding, taps, adjoints. Python integers only, imports nothing of cyconv.
+
+Axis letters, used everywhere: N batch, C in_channels, D x H x W input, K out_channels,
+T x R x S kernel, P x Q (or O) output; loop indices are the same letters in lower case.
+
+Everything rests on one relation per spatial axis. Tap j of output o reads input i exactly when
+
+    i * input_dilation = o * stride + j * dilation - low          and 0 <= i < n.
+
+Convolution, pooling, their gradients, layer shapes and tests all ask a `Window` about it.
+"""
+
+from math import gcd, prod
+from typing import NamedTuple
+
+# Extents, steps and paddings stay below this, so that products of two of them and a stride in
+# bytes fit in the 64-bit integers of the kernels.
+MAX_EXTENT = 2**31 - 1
+MAX_ELEMENTS = 2**44
+
+PADDING_NAMES = ("valid", "same", "same_upper", "same_lower", "full")
+
+
+class Phase(NamedTuple):
+    """Outputs of one axis that share their taps, as one plain strided window.
+
+    Output number ``q`` of the phase is output ``out_start + q * out_step`` of the axis; its tap
+    number ``j`` is tap ``tap_start + j * tap_step`` of the kernel and reads the input at
+    ``start + q * stride + j * step`` (nothing when that lies outside the input).
+    """
+
+    n_out: int
+    out_start: int
+    out_step: int
+    n_taps: int
+    tap_start: int
+    tap_step: int
+    start: int
+    stride: int
+    step: int
+
+
+class Window(NamedTuple):
+    """The window of an operation along one axis; see the relation at the head of this module."""
+
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    input_dilation: int = 1
+    low: int = 0
+    high: int = 0
+    flip: bool = False
+
+    @property
+    def extent(self):
+        """Cells from the first to the last tap."""
+        return (self.kernel - 1) * self.dilation + 1
+
+    def padded(self, n):
+        """Cells of the dilated and padded input."""
+        return (max(n - 1, 0) * self.input_dilation + min(n, 1)) + self.low + self.high
+
+    def output_size(self, n, ceil_mode=False):
+        """Number of outputs for ``n`` inputs; below 1 when the window does not fit."""
+        room = self.padded(n) - self.extent
+        if not ceil_mode:
+            return room // self.stride + 1
+        size = -(-room // self.stride) + 1
+        starts_beyond_input = (size - 1) * self.stride >= n + self.low
+        return size - 1 if starts_beyond_input else size
+
+    def outputs_inside(self, tap, n, n_out):
+        """The range of outputs for which ``tap`` reads inside an undilated input of ``n`` cells."""
+        reach = self.low - tap * self.dilation
+        first = min(max(-(-reach // self.stride), 0), n_out)
+        last = min(max(-(-(n + reach) // self.stride), first), n_out)
+        return first, last
+
+    def cells_in(self, begin, end, n_out):
+        """For each output the number of taps on the cells ``begin`` to ``end - 1``; padding is below 0."""
+        starts = range(-self.low, n_out * self.stride - self.low, self.stride)
+        return [self.kernel if begin <= start and start + self.extent <= end else
+                min(max(-(-(end - start) // self.dilation), 0), self.kernel)
+                - min(max(-(-(begin - start) // self.dilation), 0), self.kernel)
+                for start in starts]
+
+    def adjoint(self):
+        """The window that carries a gradient from the outputs back to the inputs."""
+        return Window(
+            kernel=self.kernel,
+            stride=self.input_dilation,
+            dilation=self.dilation,
+            input_dilation=self.stride,
+            low=self.extent - 1 - self.low,
+            high=0,
+            flip=not self.flip,
+        )
+
+    def phases(self, n_out):
+        """Split the outputs that have taps into `Phase` parts, without multiplying inserted zeros.
+
+        Taps that differ by a multiple of ``tap_step`` serve the same outputs, which differ by a
+        multiple of ``out_step``; so there are at most ``kernel`` phases, whatever the strides.
+        """
+        u, common = self.input_dilation, gcd(self.stride, self.input_dilation)
+        out_step = u // common
+        tap_step = u // gcd(self.dilation, u)
+        result = []
+        for tap in range(min(tap_step, self.kernel)):
+            reach = self.low - tap * self.dilation
+            if reach % common:
+                continue
+            out_start = reach // common * pow(self.stride // common, -1, out_step) % out_step
+            if out_start >= n_out:
+                continue
+            result.append(Phase(
+                n_out=-(-(n_out - out_start) // out_step),
+                out_start=out_start,
+                out_step=out_step,
+                n_taps=-(-(self.kernel - tap) // tap_step),
+                tap_start=self.kernel - 1 - tap if self.flip else tap,
+                tap_step=-tap_step if self.flip else tap_step,
+                start=(out_start * self.stride - reach) // u,
+                stride=self.stride // common,
+                step=tap_step * self.dilation // u,
+            ))
+        return result
+
+
+def per_axis(function, name, value, rank, minimum):
+    """``value`` as ``rank`` integers of at least ``minimum``, or an error that names the argument."""
+    values = (value,) * rank if is_integer(value) else as_tuple(value)
+    if values is not None and len(values) == 1:
+        values *= rank
+    if values is None or len(values) != rank or not all(is_integer(v) for v in values):
+        kind = TypeError if values is None else ValueError
+        raise kind(f"{function}: {name} must be an int or {rank} ints, got {value!r}")
+    check_range(function, name, values, value, minimum)
+    return tuple(int(v) for v in values)
+
+
+def is_integer(value):
+    """Whether ``value`` is an int or a NumPy integer; True and False are not sizes."""
+    return hasattr(value, "__index__") and not isinstance(value, bool) and not hasattr(value, "__len__")
+
+
+def as_tuple(value):
+    """``value`` as a tuple when it is a sequence of arguments, else None."""
+    if isinstance(value, (str, bytes, dict, set)) or not hasattr(value, "__len__"):
+        return None
+    return tuple(value)
+
+
+def check_range(function, name, values, shown, minimum):
+    if any(v < minimum for v in values):
+        where = " on every axis" if len(values) > 1 else ""
+        raise ValueError(f"{function}: {name} must be >= {minimum}{where}, got {shown!r}")
+    if any(v > MAX_EXTENT for v in values):
+        raise ValueError(f"{function}: {name} must be <= {MAX_EXTENT}, got {shown!r}")
+
+
+def padding_pairs(function, padding, sizes, windows):
+    """``padding`` in any accepted form as one (low, high) pair per axis.
+
+    ``sizes`` are the input extents and ``windows`` the unpadded windows; both matter for the names.
+    """
+    rank = len(sizes)
+    if isinstance(padding, str):
+        name = padding.lower()
+        if name not in PADDING_NAMES:
+            raise ValueError(f"{function}: unknown padding {padding!r}; expected one of "
+                             + ", ".join(map(repr, PADDING_NAMES)))
+        return tuple(named_padding(name, n, window) for n, window in zip(sizes, windows))
+    if is_integer(padding):
+        pairs = ((padding, padding),) * rank
+    else:
+        entries = as_tuple(padding)
+        if entries is not None and len(entries) == 1:
+            entries *= rank
+        if entries is None or len(entries) != rank:
+            raise padding_error(function, padding, rank)
+        pairs = tuple((e, e) if is_integer(e) else as_tuple(e) for e in entries)
+        if any(p is None or len(p) != 2 or not all(is_integer(v) for v in p) for p in pairs):
+            raise padding_error(function, padding, rank)
+    check_range(function, "padding", [v for pair in pairs for v in pair], padding, 0)
+    return tuple((int(low), int(high)) for low, high in pairs)
+
+
+def padding_error(function, padding, rank):
+    message = (f"{function}: padding must be an int, {rank} ints, {rank} (low, high) pairs or a "
+               f"string, got {padding!r}")
+    entries = as_tuple(padding)
+    if entries is not None and len(entries) == 2 * rank and all(is_integer(e) for e in entries):
+        pairs = ", ".join(f"({a}, {b})" for a, b in zip(entries[::2], entries[1::2]))
+        message += f"; for per-side padding write ({pairs})"
+    return ValueError(message) if entries is not None else TypeError(message)
+
+
+def named_padding(name, n, window):
+    """(low, high) of a padding name; "same" gives ceil(n / stride) outputs, odd cell at the end."""
+    if name == "valid":
+        return 0, 0
+    if name == "full":
+        return window.extent - 1, window.extent - 1
+    size = window.padded(n)
+    outputs = -(-size // window.stride)
+    total = max((outputs - 1) * window.stride + window.extent - size, 0)
+    small, large = total // 2, total - total // 2
+    return (large, small) if name == "same_lower" else (small, large)
+
+
+def windows(function, sizes, kernel_size, stride=1, padding=0, dilation=1, input_dilation=1,
+            flip=False):
+    """One padded `Window` per axis from what the user wrote.
+
+    Raises ValueError or TypeError, named after ``function``, for everything but a window that does
+    not fit; see `output_sizes`.
+    """
+    rank = len(sizes)
+    kernel = per_axis(function, "kernel_size", kernel_size, rank, 1)
+    strides = per_axis(function, "stride", stride, rank, 1)
+    dilations = per_axis(function, "dilation", dilation, rank, 1)
+    input_dilations = per_axis(function, "input_dilation", input_dilation, rank, 1)
+    bare = [Window(k, s, d, u, flip=bool(flip))
+            for k, s, d, u in zip(kernel, strides, dilations, input_dilations)]
+    pairs = padding_pairs(function, padding, sizes, bare)
+    result = tuple(w._replace(low=low, high=high) for w, (low, high) in zip(bare, pairs))
+    for n, window in zip(sizes, result):
+        if max(window.padded(n), window.extent) > MAX_EXTENT:
+            raise ValueError(f"{function}: the padded input ({window.padded(n)} cells) and the dilated "
+                             f"kernel ({window.extent} cells) must span at most {MAX_EXTENT} cells per axis")
+    return result
+
+
+def output_sizes(function, sizes, windows, ceil_mode=False):
+    """Output extents; ValueError when a window is larger than its padded input."""
+    outputs = tuple(w.output_size(n, ceil_mode) for n, w in zip(sizes, windows))
+    if any(o < 1 for o in outputs):
+        raise ValueError(
+            f"{function}: effective kernel {tuple(w.extent for w in windows)} is larger than the "
+            f"padded input {tuple(w.padded(n) for n, w in zip(sizes, windows))}")
+    return outputs
+
+
+def check_elements(function, shape):
+    """Refuse an array that no machine holds before anything is computed with its size."""
+    if prod(shape) > MAX_ELEMENTS:
+        raise ValueError(f"{function}: an array of shape {tuple(shape)} would have {prod(shape)} elements, "
+                         f"at most {MAX_ELEMENTS} are allowed")
+
+
+def phase_table(windows, outputs):
+    """All phases of one to three axes as rows of integers for the kernels.
+
+    Missing leading axes become axes of one cell. Returns three row counts, then the rows.
+    """
+    missing = 3 - len(windows)
+    windows = (Window(1),) * missing + tuple(windows)
+    outputs = (1,) * missing + tuple(outputs)
+    phases = [w.phases(o) for w, o in zip(windows, outputs)]
+    return [len(p) for p in phases] + [value for axis in phases for phase in axis for value in phase]
+
+
+def receptive_field(layers):
+    """Receptive field of one output cell along one axis.
+
+    Parameters
+    ----------
+    layers : iterable of (kernel_size, stride) or (kernel_size, stride, dilation)
+        The windows from the input to the output.
+
+    Returns
+    -------
+    int
+        ``1 + sum_k (extent_k - 1) * prod_{i < k} stride_i`` with ``extent = (kernel - 1) * dilation + 1``.
+
+    Examples
+    --------
+    >>> receptive_field([(3, 1), (3, 1), (3, 1)])
+    7
+    >>> receptive_field([(3, 2), (3, 1)])
+    7
+    """
+    field, jump = 1, 1
+    for layer in layers:
+        kernel, stride, dilation = (*layer, 1)[:3]
+        field += (kernel - 1) * dilation * jump
+        jump *= stride
+    return field

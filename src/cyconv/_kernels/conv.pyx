@@ -1,0 +1,659 @@
+# Convolution: forward, input gradient and transposed convolution (the same sum on the adjoint window).
+#
+#     y[n, k, o] = bias[k] + sum over c, t, r, s of  w[k, c, t, r, s] * x[n, c, cell(o, (t, r, s))]
+#
+# Loop nest of one thread, outermost first (work):
+#     phase          outputs that share their taps, see _geometry
+#     group, panels  output channels whose packed weights fit in cache
+#     sum block      channels, then taps: partial sums wait in y
+#     item           rows of one sample, or (SAMPLE_TILES) one depth of many samples
+#     panel, tile    14 outputs x 2 vectors in registers
+# Threads share out the items, or the panels when there are few outputs per weight. Every output has
+# one chain of additions: blocks of channels, taps in row-major order, channels of the block; then
+# the bias. Nothing else depends on how the work is cut, so neither do the bits.
+#
+# Padded cells are trimmed, or read as zeros from scratch. A zero times a finite weight adds nothing;
+# when a weight is not finite the outputs are computed one by one with trimmed taps (run_exact).
+
+from cython.parallel cimport prange
+from libc.stdlib cimport malloc, free
+
+cdef enum:
+    SUM_BLOCK = 1152           # terms packed at once: 144 KiB for two AVX-512 vectors of float32
+    PACKED_BYTES = 1 << 19     # packed weights of a thread
+    INPUT_BYTES = 1 << 18      # input scratch of a thread
+
+cdef enum Mode:
+    ROW_TILES       # scalars are outputs of one row, vectors are output channels
+    ROW_VECTORS     # scalars are output channels, vectors are outputs of one row
+    SAMPLE_TILES    # scalars are samples at one output position, vectors are output channels
+
+cdef struct Conv:
+    Axis axis[3]
+    Py_ssize_t batch, groups
+    Py_ssize_t n_sum, n_out              # channels summed and produced, per group
+    Py_ssize_t x_n, x_c, y_n, y_c, w_group, w_out, w_sum
+    const real *x
+    const real *w
+    const real *w_end
+    const real *bias
+    real *y
+
+cdef struct Plan:
+    Mode mode
+    int V
+    bint copy                            # input rows go through scratch
+    Py_ssize_t width                     # packed output channels of a panel
+    Py_ssize_t panels, panel_blocks      # panels packed at once; blocks of them in a group
+    Py_ssize_t n_blocks                  # of the sum, each of so many channels and taps
+    Py_ssize_t channels
+    Py_ssize_t taps[3]
+    Py_ssize_t n_items, item_shape[4]    # samples, D, H, W blocks
+    Py_ssize_t packed_size, bias_size, input_size   # reals
+    Py_ssize_t unit_parts, item_parts    # how the threads share out units and items
+
+
+# ---------------------------------------------------------------- planning
+
+cdef void plan_phase(const Conv *cv, int n_threads, Plan *plan) noexcept nogil:
+    cdef const Axis *axes = &cv.axis[0]
+    cdef Py_ssize_t terms = cv.n_sum * axes[0].n_taps * axes[1].n_taps * axes[2].n_taps
+    cdef Py_ssize_t row = axes[2].n_out, n_panels, per_panel
+    cdef bint padded = is_padded(&axes[2])
+    plan.V = 2 if cv.n_out > LANES else 1
+    plan.mode = ROW_TILES
+    if axes[2].y == 1 and 2 * row >= LANES and (terms <= 64 or 2 * cv.n_out <= LANES):
+        plan.mode = ROW_VECTORS
+        plan.V = 2 if row > LANES else 1
+    elif samples_fill_tiles_better(cv, plan.V):
+        plan.mode = SAMPLE_TILES
+    plan.copy = plan.mode == ROW_VECTORS or (plan.mode == ROW_TILES and padded)
+    block_sum(cv, plan)
+    plan.width = cv.n_out if plan.mode == ROW_VECTORS else plan.V * LANES
+    per_panel = plan.channels * plan.taps[0] * plan.taps[1] * plan.taps[2] * plan.width
+    if plan.mode == ROW_VECTORS:
+        plan.width = min(plan.width, max(MAX_P, plan.width * (PACKED_BYTES // <Py_ssize_t>sizeof(real)) // per_panel))
+        per_panel = per_panel // cv.n_out * plan.width
+    n_panels = ceil_div(cv.n_out, plan.width)
+    plan.panels = clip(PACKED_BYTES // <Py_ssize_t>sizeof(real) // per_panel, 1, n_panels)
+    share_out(cv, n_threads, n_panels, plan)
+    plan.panel_blocks = ceil_div(n_panels, plan.panels)
+    plan.packed_size = plan.panels * per_panel + LANES
+    plan.bias_size = plan.panels * plan.width * (LANES if plan.mode == ROW_VECTORS else 1)
+
+
+cdef void block_sum(const Conv *cv, Plan *plan) noexcept nogil:
+    """Cut the sum into blocks of about SUM_BLOCK terms. Depends on C and the kernel alone."""
+    cdef Py_ssize_t taps = cv.axis[0].n_taps * cv.axis[1].n_taps * cv.axis[2].n_taps, left
+    cdef int i
+    plan.channels = min(cv.n_sum, max(16, SUM_BLOCK // taps))
+    left = max(1, SUM_BLOCK // plan.channels)
+    plan.n_blocks = ceil_div(cv.n_sum, plan.channels)
+    for i in range(2, -1, -1):
+        plan.taps[i] = min(cv.axis[i].n_taps, left)
+        left = left // plan.taps[i] if plan.taps[i] == cv.axis[i].n_taps else 1
+        plan.n_blocks *= ceil_div(cv.axis[i].n_taps, plan.taps[i])
+
+
+cdef void set_sum_block(const Conv *cv, const Plan *plan, Py_ssize_t block, Box *box) noexcept nogil:
+    """Channels outermost, then D, H, W taps: the canonical order."""
+    cdef Py_ssize_t blocks
+    cdef int i
+    for i in range(2, -1, -1):
+        blocks = ceil_div(cv.axis[i].n_taps, plan.taps[i])
+        box.tap[i] = block % blocks * plan.taps[i]
+        box.n_taps[i] = min(plan.taps[i], cv.axis[i].n_taps - box.tap[i])
+        block //= blocks
+    box.channel = block * plan.channels
+    box.n_channels = min(plan.channels, cv.n_sum - box.channel)
+
+
+cdef bint samples_fill_tiles_better(const Conv *cv, int V) noexcept nogil:
+    """Compare how many accumulators work at once, and how many taps are not padding."""
+    cdef const Axis *axis = &cv.axis[2]
+    cdef Py_ssize_t valid = 0, o, first, row = axis.n_out
+    cdef double by_rows, by_samples
+    if row > 2 * MAX_P or cv.batch == 1:
+        return False
+    for o in range(row):
+        first = axis.start + o * axis.stride
+        valid += first_inside(first, axis.step, axis.n_in, axis.n_taps) - first_inside(first, axis.step, 0, axis.n_taps)
+    by_rows = min(1.0, largest_part(row, max_p(V)) * V / 8.0) * valid / (row * axis.n_taps)
+    by_samples = min(1.0, largest_part(cv.batch, max_p(V)) * V / 8.0)
+    return by_samples > 1.15 * by_rows
+
+
+cdef inline Py_ssize_t largest_part(Py_ssize_t total, Py_ssize_t limit) noexcept nogil:
+    """Size of the parts when ``total`` is split evenly into as few as fit in ``limit``."""
+    cdef Py_ssize_t parts = ceil_div(total, limit)
+    return ceil_div(total, parts)
+
+
+cdef void share_out(const Conv *cv, int n_threads, Py_ssize_t n_panels, Plan *plan) noexcept nogil:
+    """Choose the outputs of an item and how many threads divide the items and the panels."""
+    cdef Py_ssize_t positions = cv.batch * cv.axis[0].n_out * cv.axis[1].n_out * cv.axis[2].n_out
+    cdef Py_ssize_t units = cv.groups * n_panels, rows, best = 1, parts, depth
+    cdef double cost, lowest = 0
+    cdef Box box
+    plan.unit_parts = 1
+    if units >= n_threads and positions < 512 * n_threads:
+        plan.unit_parts = n_threads
+        plan.panels = min(plan.panels, max(1, n_panels // max(1, n_threads // cv.groups)))
+    plan.item_parts = n_threads // plan.unit_parts
+    plan.input_size = 0
+    if plan.mode == SAMPLE_TILES:
+        parts = ceil_div(cv.batch, max_p(plan.V))
+        if cv.batch >= 2 * plan.item_parts:
+            parts = ceil_div(parts, plan.item_parts) * plan.item_parts
+        plan.item_shape[0], plan.item_shape[1], plan.item_shape[2], plan.item_shape[3] = parts, cv.axis[0].n_out, 1, 1
+        plan.n_items = parts * cv.axis[0].n_out
+        return
+    box.n_channels = plan.channels
+    for i in range(3):
+        box.n_taps[i] = plan.taps[i]
+    box.n_out[0], box.n_out[1], box.n_out[2] = 1, 1, cv.axis[2].n_out
+    while plan.copy and box.n_out[2] > 4 * LANES and scratch_size(cv.axis, &box, plan.mode == ROW_VECTORS) * <Py_ssize_t>sizeof(real) > INPUT_BYTES:
+        box.n_out[2] = (box.n_out[2] + 1) // 2
+    plan.item_shape[3] = ceil_div(cv.axis[2].n_out, box.n_out[2])
+    depth = cv.batch * cv.axis[0].n_out * plan.item_shape[3]
+    for rows in range(1, min(cv.axis[1].n_out, 64) + 1):
+        box.n_out[1] = rows
+        if rows > 1 and plan.copy and scratch_size(cv.axis, &box, plan.mode == ROW_VECTORS) * <Py_ssize_t>sizeof(real) > INPUT_BYTES:
+            break
+        parts = depth * (ceil_div(cv.axis[1].n_out, rows))
+        cost = ceil_div(parts, plan.item_parts) * (rows + 0.25)
+        if rows == 1 or cost <= lowest:
+            lowest, best = cost, rows
+    box.n_out[1] = best
+    plan.item_shape[0], plan.item_shape[1] = cv.batch, cv.axis[0].n_out
+    plan.item_shape[2] = ceil_div(cv.axis[1].n_out, best)
+    plan.n_items = depth * plan.item_shape[2]
+    if plan.copy:
+        plan.input_size = scratch_size(cv.axis, &box, plan.mode == ROW_VECTORS) + 2 * LANES
+
+
+# ---------------------------------------------------------------- packing
+
+cdef bint pack(const Conv *cv, const real *w, Py_ssize_t n_out, const Box *box, Py_ssize_t width, real *packed) noexcept nogil:
+    """packed[t, r, s, c, k] = w[k, c, t, r, s], zero for k beyond ``n_out``. False when not all finite."""
+    cdef const Axis *axes = &cv.axis[0]
+    cdef Py_ssize_t n_taps = box.n_taps[0] * box.n_taps[1] * box.n_taps[2], nc = box.n_channels
+    cdef Py_ssize_t taps_step = 1, expected = 0, t, r, s, c, k, columns
+    cdef bint dense = True
+    cdef real bad = 0, value
+    cdef int i
+    for i in range(2, -1, -1):
+        w += box.tap[i] * axes[i].w
+        if box.n_taps[i] > 1:
+            if expected == 0:
+                taps_step = axes[i].w
+                expected = taps_step
+            dense = dense and axes[i].w == expected and (taps_step == 1 or taps_step == -1)
+            expected = axes[i].w * box.n_taps[i]
+    w += box.channel * cv.w_sum
+    if dense and width % LANES == 0 and (cv.w_out != 1 or n_taps == 1):
+        if taps_step < 0:
+            w -= n_taps - 1
+        if cv.w_sum == n_taps and taps_step == 1:
+            return pack_columns(cv, w, n_out, n_taps * nc, False, n_taps, nc, width, packed) == 0
+        for c in range(nc):
+            bad += pack_columns(cv, w + c * cv.w_sum, n_out, n_taps, taps_step < 0, n_taps, nc, width, packed + c * width)
+        return bad == 0
+    for t in range(box.n_taps[0]):
+        for r in range(box.n_taps[1]):
+            for s in range(box.n_taps[2]):
+                for c in range(nc):
+                    for k in range(width):
+                        value = w[k * cv.w_out + c * cv.w_sum + t * axes[0].w + r * axes[1].w + s * axes[2].w] if k < n_out else 0
+                        bad += value * 0
+                        packed[k] = value
+                    packed += width
+    return bad == 0
+
+
+cdef real pack_columns(const Conv *cv, const real *w, Py_ssize_t n_out, Py_ssize_t columns, bint reverse,
+                       Py_ssize_t n_taps, Py_ssize_t nc, Py_ssize_t width, real *packed) noexcept nogil:
+    """Transpose contiguous (c, tap) columns of the weights; returns 0 or NaN."""
+    cdef vec rows[LANES]
+    cdef vec zero = splat(0)
+    cdef vec bad = zero
+    cdef real sums[LANES]
+    cdef real edge[LANES]
+    cdef real total = 0
+    cdef Py_ssize_t block, column_block, j, k, i, n, c, tap
+    cdef const real *row
+    for block in range(width // LANES):
+        k = block * LANES
+        c = tap = 0
+        for column_block in range(ceil_div(columns, LANES)):
+            j = column_block * LANES
+            n = min(LANES, columns - j)
+            for i in range(LANES):
+                rows[i] = zero
+                if k + i < n_out:
+                    row = w + (k + i) * cv.w_out + j
+                    if n < LANES and row + LANES > cv.w_end:
+                        memset(edge, 0, sizeof(edge))
+                        memcpy(edge, row, n * sizeof(real))
+                        row = edge
+                    rows[i] = load(row)
+            transpose(rows)
+            for i in range(n):
+                bad = bad + rows[i] * zero
+                store(packed + ((n_taps - 1 - tap if reverse else tap) * nc + c) * width + k, rows[i])
+                tap += 1
+                if tap == n_taps:
+                    tap = 0
+                    c += 1
+    store(sums, bad)
+    for i in range(LANES):
+        total += sums[i]
+    return total
+
+
+cdef void pack_bias(const Conv *cv, const real *bias, Py_ssize_t n_out, Py_ssize_t width, bint spread, real *packed) noexcept nogil:
+    """Bias per packed channel, repeated over the lanes if ``spread``. Adding +0 keeps zeros positive."""
+    cdef Py_ssize_t k, i, times = LANES if spread else 1
+    for k in range(width):
+        for i in range(times):
+            packed[k * times + i] = (bias[k] if bias != NULL and k < n_out else 0) + <real>0
+
+
+# ---------------------------------------------------------------- storing
+
+cdef inline void store_part(real *out, const real *cells, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    if n == LANES:
+        store(out, load(cells))
+    else:
+        for i in range(n):
+            out[i] = cells[i]
+
+
+cdef void put_tile(const real *cells, Py_ssize_t P, Py_ssize_t V, Py_ssize_t n, real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
+    """y[p * y_p + k * y_k] = cells[p, k] for k < n."""
+    cdef vec rows[LANES]
+    cdef Py_ssize_t p, k, v
+    if y_k == 1:
+        for p in range(P):
+            for v in range(ceil_div(n, LANES)):
+                store_part(y + p * y_p + v * LANES, cells + (p * V + v) * LANES, min(LANES, n - v * LANES))
+    elif y_p == 1 and P <= LANES:
+        for v in range(ceil_div(n, LANES)):
+            for p in range(LANES):
+                rows[p] = load(cells + (min(p, P - 1) * V + v) * LANES)
+            transpose(rows)
+            for k in range(min(LANES, n - v * LANES)):
+                store_part(y + (v * LANES + k) * y_k, <real *>&rows[k], P)
+    else:
+        for p in range(P):
+            for k in range(n):
+                y[p * y_p + k * y_k] = cells[p * V * LANES + k]
+
+
+cdef void get_tile(real *cells, Py_ssize_t P, Py_ssize_t V, Py_ssize_t n, const real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
+    """The inverse of put_tile: fetch partial sums."""
+    cdef Py_ssize_t p, k
+    for p in range(P):
+        for k in range(n):
+            cells[p * V * LANES + k] = y[p * y_p + k * y_k]
+
+
+cdef void tiles_to_y(Tile *t, Py_ssize_t n_outputs, int V, Py_ssize_t n, const real *a, Py_ssize_t a_p, const real *b,
+                     real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
+    """Tiles for n_outputs x n channels whose sums live at y; the tiles differ by at most one output."""
+    cdef Py_ssize_t tiles = ceil_div(n_outputs, max_p(V)), P = n_outputs // tiles, larger = n_outputs % tiles, i
+    if y_k == 1 and n == V * LANES:
+        t.out_p, t.out_v = y_p, LANES
+        t.next_a, t.next_out = (P + 1) * a_p, (P + 1) * y_p
+        run_tiles(P + 1, V, larger, t, a, b, y)
+        a += larger * t.next_a
+        y += larger * t.next_out
+        t.next_a, t.next_out = P * a_p, P * y_p
+        run_tiles(P, V, tiles - larger, t, a, b, y)
+        return
+    for i in range(tiles):
+        tile_to_y(t, P + (i < larger), V, n, a, b, y, y_p, y_k)
+        a += (P + (i < larger)) * a_p
+        y += (P + (i < larger)) * y_p
+
+
+cdef void tile_to_y(Tile *t, Py_ssize_t P, int V, Py_ssize_t n, const real *a, const real *b,
+                    real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
+    """One tile by way of a buffer, for channels that are scattered in y or not a whole vector."""
+    cdef real cells[ACCUMULATORS * LANES]
+    t.out_p, t.out_v = V * LANES, LANES
+    if not t.first:
+        get_tile(cells, P, V, n, y, y_p, y_k)
+    run_tiles(P, V, 1, t, a, b, cells)
+    put_tile(cells, P, V, n, y, y_p, y_k)
+
+
+# ---------------------------------------------------------------- running
+
+cdef struct Job:
+    # What run_* needs besides the box: one packed block of weights and where its sums go.
+    const Conv *cv
+    const Plan *plan
+    Py_ssize_t group, channel, n_out   # first output channel of the block, over all groups; how many
+    const real *x                      # the sample's channels of the group
+    const real *packed
+    const real *bias
+    real *scratch
+    bint first, last
+
+
+cdef inline bint trim(const Axis *axis, Py_ssize_t out, Py_ssize_t tap, Py_ssize_t n_taps, Py_ssize_t *first, Py_ssize_t *n) noexcept nogil:
+    """Taps of a block that read inside the input, as first and number from ``tap`` on."""
+    cdef Py_ssize_t start = axis.start + out * axis.stride + tap * axis.step
+    first[0] = first_inside(start, axis.step, 0, n_taps)
+    n[0] = max(first_inside(start, axis.step, axis.n_in, n_taps) - first[0], 0)
+    return n[0] > 0
+
+
+cdef inline void set_sums(Tile *t, const Box *box, const View *view, Py_ssize_t width,
+                          const Py_ssize_t *first, const Py_ssize_t *n, bint vectors_are_outputs,
+                          const real *(*x), const real *(*w)) noexcept nogil:
+    """Point a tile at the taps first .. first + n of a box and its packed weights."""
+    cdef Py_ssize_t steps[4]
+    cdef int i
+    steps[3] = width
+    steps[2] = box.n_channels * width
+    steps[1] = box.n_taps[2] * steps[2]
+    steps[0] = box.n_taps[1] * steps[1]
+    for i in range(3):
+        t.n[i] = n[i]
+        t.a[i] = steps[i] if vectors_are_outputs else view.tap[i]
+        t.b[i] = view.tap[i] if vectors_are_outputs else steps[i]
+        x[0] += first[i] * view.tap[i]
+        w[0] += first[i] * steps[i]
+    t.n[3] = box.n_channels
+    t.a[3] = width if vectors_are_outputs else view.c
+    t.b[3] = view.c if vectors_are_outputs else width
+    merge_loops(t)
+
+
+cdef void run_rows(const Job *job, const Box *box, const View *view) noexcept nogil:
+    cdef const Conv *cv = job.cv
+    cdef const Axis *axes = &cv.axis[0]
+    cdef Py_ssize_t width = job.plan.width, size = sum_size(box) * width
+    cdef Py_ssize_t panel, k, n, h, p, first[3]
+    cdef Py_ssize_t count[3]
+    cdef const real *x
+    cdef const real *w
+    cdef real *y
+    cdef int V
+    cdef Tile t
+    start_tile(&t, job.first, view.out[2])
+    first[2], count[2] = 0, box.n_taps[2]
+    trim(&axes[0], box.out[0], box.tap[0], box.n_taps[0], &first[0], &count[0])
+    for panel in range(job.plan.panels):
+        k = panel * width
+        n = min(width, job.n_out - k)
+        if n <= 0:
+            break
+        V = 2 if n > LANES else 1
+        if job.last:
+            t.bias, t.bias_v = job.bias + k, LANES
+        for h in range(box.n_out[1]):
+            trim(&axes[1], box.out[1] + h, box.tap[1], box.n_taps[1], &first[1], &count[1])
+            x, w = view.data + h * view.out[1], job.packed + panel * size
+            set_sums(&t, box, view, width, first, count, False, &x, &w)
+            y = (cv.y + box.sample * cv.y_n + (job.channel + k) * cv.y_c + box.out[0] * axes[0].y
+                 + (box.out[1] + h) * axes[1].y + box.out[2] * axes[2].y)
+            tiles_to_y(&t, box.n_out[2], V, n, x, view.out[2], w, y, axes[2].y, cv.y_c)
+
+
+cdef void run_lanes(const Job *job, const Box *box, const View *view) noexcept nogil:
+    cdef const Conv *cv = job.cv
+    cdef const Axis *axes = &cv.axis[0]
+    cdef Py_ssize_t width = job.plan.width, row = box.n_out[2], n_out = job.n_out, reach
+    cdef Py_ssize_t h, p, o, k, i, whole, tiles, P, first[3]
+    cdef Py_ssize_t count[3]
+    cdef const real *x
+    cdef const real *w
+    cdef real *y
+    cdef int V = 2 if row > LANES else 1
+    cdef Tile t
+    start_tile(&t, job.first, 1)
+    t.b_v = t.out_v = min(LANES, row - LANES) if V == 2 else LANES
+    t.out_p = cv.y_c
+    reach = LANES + t.b_v if V == 2 else LANES
+    t.next_b = t.next_out = reach
+    tiles = ceil_div(n_out, max_p(V))
+    first[2], count[2] = 0, box.n_taps[2]
+    trim(&axes[0], box.out[0], box.tap[0], box.n_taps[0], &first[0], &count[0])
+    for h in range(box.n_out[1]):
+        trim(&axes[1], box.out[1] + h, box.tap[1], box.n_taps[1], &first[1], &count[1])
+        x, w = view.data + h * view.out[1], job.packed
+        set_sums(&t, box, view, width, first, count, True, &x, &w)
+        y = (cv.y + box.sample * cv.y_n + job.channel * cv.y_c + box.out[0] * axes[0].y
+             + (box.out[1] + h) * axes[1].y + box.out[2])
+        for i in range(tiles):
+            k = part(n_out, tiles, i)
+            P = part(n_out, tiles, i + 1) - k
+            if job.last:
+                t.bias, t.bias_p = job.bias + k * LANES, LANES
+            whole = row // reach
+            run_tiles(P, V, whole, &t, w + k, x, y + k * cv.y_c)
+            o = whole * reach
+            if o == row:
+                continue
+            if job.first and whole > 0:
+                # A last tile that ends with the row: some outputs are computed twice.
+                run_tiles(P, V, 1, &t, w + k, x + row - reach, y + k * cv.y_c + row - reach)
+            else:
+                run_short_lanes(&t, P, row - o, w + k, x + o, y + k * cv.y_c + o)
+
+
+cdef void run_short_lanes(Tile *t, Py_ssize_t P, Py_ssize_t n, const real *w, const real *x, real *y) noexcept nogil:
+    """Fewer outputs than a tile of vectors has, or partial sums that must not be added to twice."""
+    cdef real cells[MAX_P * 2 * LANES]
+    cdef Py_ssize_t out_p = t.out_p, out_v = t.out_v, b_v = t.b_v
+    cdef int V = 2 if n > LANES else 1
+    t.out_p, t.out_v, t.b_v = V * LANES, LANES, LANES
+    if not t.first:
+        get_tile(cells, P, V, n, y, out_p, 1)
+    run_tiles(P, V, 1, t, w, x, cells)
+    put_tile(cells, P, V, n, y, out_p, 1)
+    t.out_p, t.out_v, t.b_v = out_p, out_v, b_v
+
+
+cdef void run_samples(const Job *job, Box *box, Py_ssize_t n_samples) noexcept nogil:
+    """All outputs of one depth of ``n_samples`` samples; with one sample, any block of outputs."""
+    cdef const Conv *cv = job.cv
+    cdef const Axis *axes = &cv.axis[0]
+    cdef Py_ssize_t width = job.plan.width, size = sum_size(box) * width, panel, left, k, n, h, q, i
+    cdef Py_ssize_t first[3]
+    cdef Py_ssize_t count[3]
+    cdef Box cell = box[0]
+    cdef View view
+    cdef const real *x
+    cdef const real *w
+    cdef real *y
+    cdef Tile t
+    start_tile(&t, job.first, cv.x_n)
+    trim(&axes[0], box.out[0], box.tap[0], box.n_taps[0], &first[0], &count[0])
+    for panel in range(job.plan.panels):
+        left = min(width, job.n_out - panel * width)
+        for i in range(max(0, ceil_div(left, 2 * LANES))):
+            k = panel * width + i * 2 * LANES
+            n = min(2 * LANES, left - i * 2 * LANES)
+            if job.last:
+                t.bias, t.bias_v = job.bias + k, LANES
+            for h in range(box.n_out[1]):
+                cell.out[1] = box.out[1] + h
+                trim(&axes[1], cell.out[1], box.tap[1], box.n_taps[1], &first[1], &count[1])
+                for q in range(box.n_out[2]):
+                    cell.out[2] = box.out[2] + q
+                    trim(&axes[2], cell.out[2], box.tap[2], box.n_taps[2], &first[2], &count[2])
+                    view_in_place(axes, job.x, cv.x_c, &cell, &view)
+                    x, w = view.data, job.packed + panel * size + k - panel * width
+                    set_sums(&t, box, &view, width, first, count, False, &x, &w)
+                    y = (cv.y + box.sample * cv.y_n + (job.channel + k) * cv.y_c + cell.out[0] * axes[0].y
+                         + cell.out[1] * axes[1].y + cell.out[2] * axes[2].y)
+                    tiles_to_y(&t, n_samples, 2 if n > LANES else 1, n, x, cv.x_n, w, y, cv.y_n, cv.y_c)
+
+
+cdef inline Py_ssize_t sum_size(const Box *box) noexcept nogil:
+    """Terms of the block of the sum in ``box``."""
+    return box.n_taps[0] * box.n_taps[1] * box.n_taps[2] * box.n_channels
+
+
+cdef void run_item(Job *job, Box *box, Py_ssize_t item, bint finite) noexcept nogil:
+    cdef const Conv *cv = job.cv
+    cdef const Plan *plan = job.plan
+    cdef Py_ssize_t index[4]
+    cdef Py_ssize_t begin, n_samples = 1
+    cdef View view
+    cdef int i
+    for i in range(3, -1, -1):
+        index[i] = item % plan.item_shape[i]
+        item //= plan.item_shape[i]
+    for i in range(3):
+        box.out[i] = part(cv.axis[i].n_out, plan.item_shape[i + 1], index[i + 1])
+        box.n_out[i] = part(cv.axis[i].n_out, plan.item_shape[i + 1], index[i + 1] + 1) - box.out[i]
+    box.sample = part(cv.batch, plan.item_shape[0], index[0])
+    job.x = cv.x + box.sample * cv.x_n + job.group * cv.n_sum * cv.x_c
+    if plan.mode == SAMPLE_TILES:
+        n_samples = part(cv.batch, plan.item_shape[0], index[0] + 1) - box.sample
+    if plan.mode == SAMPLE_TILES or not finite:
+        run_samples(job, box, n_samples)
+        return
+    if plan.copy:
+        view_in_scratch(cv.axis, job.x, cv.x_c, box, plan.mode == ROW_VECTORS, False, job.scratch, &view)
+    else:
+        view_in_place(cv.axis, job.x, cv.x_c, box, &view)
+    if plan.mode == ROW_VECTORS:
+        run_lanes(job, box, &view)
+    else:
+        run_rows(job, box, &view)
+
+
+cdef void run_unit(const Conv *cv, const Plan *plan, Py_ssize_t unit, Py_ssize_t first_item, Py_ssize_t last_item,
+                   real *scratch) noexcept nogil:
+    """All sums of one block of panels of one group, for some items."""
+    cdef Py_ssize_t block, item, panel, n, group = unit // plan.panel_blocks
+    cdef Py_ssize_t k = unit % plan.panel_blocks * plan.panels * plan.width
+    cdef const real *w = cv.w + group * cv.w_group + k * cv.w_out
+    cdef real *packed = scratch
+    cdef real *bias = packed + plan.packed_size
+    cdef bint finite
+    cdef Box box
+    cdef Job job
+    job.cv, job.plan, job.packed, job.bias, job.scratch = cv, plan, packed, bias, bias + plan.bias_size
+    job.group, job.n_out = group, min(plan.panels * plan.width, cv.n_out - k)
+    job.channel = group * cv.n_out + k
+    pack_bias(cv, cv.bias + job.channel if cv.bias != NULL else NULL, job.n_out, plan.panels * plan.width,
+              plan.mode == ROW_VECTORS, bias)
+    for block in range(plan.n_blocks):
+        set_sum_block(cv, plan, block, &box)
+        job.first, job.last = block == 0, block == plan.n_blocks - 1
+        finite = True
+        for panel in range(plan.panels):
+            n = min(plan.width, job.n_out - panel * plan.width)
+            if n > 0:
+                finite &= pack(cv, w + panel * plan.width * cv.w_out, n, &box, plan.width,
+                               packed + panel * sum_size(&box) * plan.width)
+        for item in range(first_item, last_item):
+            run_item(&job, &box, item, finite)
+
+
+cdef void work(const Conv *cv, const Plan *plan, int i, real *scratch) noexcept nogil:
+    """The share of thread ``i``."""
+    cdef Py_ssize_t units = cv.groups * plan.panel_blocks, unit
+    cdef Py_ssize_t u = i % plan.unit_parts, part_of_items = i // plan.unit_parts
+    cdef Py_ssize_t first_item = part(plan.n_items, plan.item_parts, part_of_items)
+    cdef Py_ssize_t last_item = part(plan.n_items, plan.item_parts, part_of_items + 1)
+    if part_of_items >= plan.item_parts or first_item == last_item:
+        return
+    for unit in range(part(units, plan.unit_parts, u), part(units, plan.unit_parts, u + 1)):
+        run_unit(cv, plan, unit, first_item, last_item, scratch)
+
+
+cdef int run_phase(const Conv *cv, int n_threads) noexcept nogil:
+    """One phase on all threads; -1 when there is no memory for scratch."""
+    cdef Plan plan
+    cdef Py_ssize_t size
+    cdef real *scratch
+    cdef int i
+    plan_phase(cv, n_threads, &plan)
+    size = (plan.packed_size + plan.bias_size + plan.input_size + 63) // 64 * 64
+    scratch = <real *>malloc((size * n_threads + 64) * sizeof(real))
+    if scratch == NULL:
+        return -1
+    if n_threads == 1:
+        work(cv, &plan, 0, aligned(scratch))
+    else:
+        for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
+            work(cv, &plan, i, aligned(scratch) + i * size)
+    free(scratch)
+    return 0
+
+
+cdef inline real *aligned(real *p) noexcept nogil:
+    """The next cache line."""
+    return <real *>((<size_t>p + 63) // 64 * 64)
+
+
+# ---------------------------------------------------------------- called from Python
+
+cdef void describe_spatial(Axis *axes, cnp.ndarray x, cnp.ndarray y, bint channels_last, const Py_ssize_t *w_steps) noexcept:
+    """Input and output steps of the last axes; axes that the arrays do not have keep one cell."""
+    cdef int rank = x.ndim - 2, i, at
+    for i in range(3):
+        axes[i].n_in, axes[i].x, axes[i].y, axes[i].w = 1, 0, 0, 0
+        if i >= 3 - rank:
+            at = i - (3 - rank) + (1 if channels_last else 2)
+            axes[i].n_in = x.shape[at]
+            axes[i].x = x.strides[at] // <Py_ssize_t>sizeof(real)
+            axes[i].y = y.strides[at] // <Py_ssize_t>sizeof(real)
+            axes[i].w = w_steps[i]
+
+
+cdef void weight_steps(cnp.ndarray weight, Py_ssize_t *steps) noexcept:
+    """Reals from one tap to the next along D, H and W."""
+    cdef int rank = weight.ndim - 2, i
+    for i in range(3):
+        steps[i] = weight.strides[i - 3 + weight.ndim] // <Py_ssize_t>sizeof(real) if i >= 3 - rank else 0
+
+
+def conv(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y, cnp.ndarray table, Py_ssize_t groups,
+         bint channels_last, bint adjoint, int n_threads):
+    """Write the convolution of x with weight into y.
+
+    ``adjoint`` exchanges the roles of the input and output channels of ``weight``. ``table`` is
+    `_geometry.phase_table`; outputs that it does not list keep what y holds.
+    """
+    cdef Conv cv, phase
+    cdef const Py_ssize_t *head = <const Py_ssize_t *>cnp.PyArray_DATA(table)
+    cdef Py_ssize_t w_steps[3]
+    cdef Py_ssize_t real_size = sizeof(real), per_group = weight.shape[0] // groups, index
+    cdef int c_axis = x.ndim - 1 if channels_last else 1, failed = 0, i
+    weight_steps(weight, w_steps)
+    describe_spatial(cv.axis, x, y, channels_last, w_steps)
+    cv.batch, cv.groups = x.shape[0], groups
+    cv.x_n, cv.x_c = x.strides[0] // real_size, x.strides[c_axis] // real_size
+    cv.y_n, cv.y_c = y.strides[0] // real_size, y.strides[c_axis] // real_size
+    cv.w_group = per_group * (weight.strides[0] // real_size)
+    cv.w_out, cv.w_sum = weight.strides[0] // real_size, weight.strides[1] // real_size
+    cv.n_out, cv.n_sum = per_group, weight.shape[1]
+    if adjoint:
+        cv.w_out, cv.w_sum = cv.w_sum, cv.w_out
+        cv.n_out, cv.n_sum = cv.n_sum, cv.n_out
+    cv.x, cv.y = <const real *>cnp.PyArray_DATA(x), <real *>cnp.PyArray_DATA(y)
+    cv.w = <const real *>cnp.PyArray_DATA(weight)
+    cv.w_end = cv.w + cnp.PyArray_SIZE(weight)
+    cv.bias = <const real *>cnp.PyArray_DATA(bias) if bias is not None else NULL
+    with nogil:
+        for index in range(head[0] * head[1] * head[2]):
+            phase = cv
+            phase_axes(head, index, phase.axis)
+            for i in range(3):
+                phase.y += phase.axis[i].out_start * phase.axis[i].y
+                phase.axis[i].y *= phase.axis[i].out_step
+                phase.w += phase.axis[i].tap_start * phase.axis[i].w
+                phase.axis[i].w *= phase.axis[i].tap_step
+            failed = failed or run_phase(&phase, n_threads)
+    if failed:
+        raise MemoryError("cyconv: no memory for the scratch of the convolution")

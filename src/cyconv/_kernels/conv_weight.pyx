@@ -1,0 +1,354 @@
+# Weight and bias gradients of the convolution.
+#
+#     dw[k, c, t, r, s] = sum over n, o of  dy[n, k, o] * x[n, c, cell(o, (t, r, s))]
+#     db[k]             = sum over n, o of  dy[n, k, o]
+#
+# The same tile: its vectors are output channels (dy of a chunk of outputs, packed [o, k]), its
+# scalars are (channel, tap) pairs, and the sum runs over the outputs of the chunk. With many
+# channels a tile holds one tap of up to 14 channels, reads x in place and trims the padded outputs;
+# with few channels it holds many taps and reads x from a zero-padded scratch.
+#
+# Order of a sum: all outputs of a slot in row-major order (n, o), then the slots in a balanced tree.
+# Small gradients have up to 16 slots, shared out to the threads; large ones have one, and the
+# threads share out blocks of (output channels, channels). Slots depend on shapes alone.
+
+cdef enum:
+    CHUNK = 256                # outputs whose dy is packed at once
+    MAX_SLOTS = 16
+    SLOT_ELEMENTS = 1 << 14    # largest gradient, in elements, that is worth slots
+    SUM_BYTES = 1 << 18        # sums of one block
+    MANY_CHANNELS = 7          # from here a tile holds one tap
+
+cdef struct Gradient:
+    Axis axis[3]               # y: steps of dy, w: steps of dw
+    Py_ssize_t batch, groups
+    Py_ssize_t n_c, n_k        # input and output channels of a group
+    Py_ssize_t n_taps
+    Py_ssize_t x_n, x_c, dy_n, dy_c, dw_k, dw_c
+    const real *x
+    const real *dy
+    real *dw
+    real *db
+    int V
+    Py_ssize_t width, panels             # packed output channels; panels of a group
+    Py_ssize_t slots, n_chunks
+    Py_ssize_t chunk[4]                  # samples, D, H, W of a chunk
+    Py_ssize_t blocks, block_channels    # channel blocks of a panel
+    Py_ssize_t sums_size, dy_size, x_size
+
+
+cdef void plan_gradient(Gradient *g, int n_threads) noexcept nogil:
+    cdef Py_ssize_t extents[4]
+    cdef Py_ssize_t elements, left = CHUNK, i
+    cdef Box box
+    g.n_taps = g.axis[0].n_taps * g.axis[1].n_taps * g.axis[2].n_taps
+    g.V = 2 if g.n_k > LANES else 1
+    g.width = g.V * LANES
+    g.panels = ceil_div(g.n_k, g.width)
+    extents[0], extents[1], extents[2], extents[3] = g.batch, g.axis[0].n_out, g.axis[1].n_out, g.axis[2].n_out
+    g.n_chunks = 1
+    for i in range(3, -1, -1):
+        g.chunk[i] = largest_part(extents[i], max(1, left))
+        left = left // g.chunk[i] if g.chunk[i] == extents[i] else 1
+        g.n_chunks *= ceil_div(extents[i], g.chunk[i])
+    elements = g.groups * ceil_div(g.n_k, 32) * 32 * g.n_c * g.n_taps
+    g.slots = min(MAX_SLOTS, g.n_chunks) if elements <= SLOT_ELEMENTS else 1
+    g.blocks = 1
+    if g.slots == 1 and not many_taps(g):
+        g.blocks = clip(ceil_div(g.n_c * g.n_taps * g.width * <Py_ssize_t>sizeof(real), SUM_BYTES),
+                        min(g.n_c, ceil_div(n_threads, g.groups * g.panels)), g.n_c)
+    g.block_channels = ceil_div(g.n_c, g.blocks)
+    g.blocks = ceil_div(g.n_c, g.block_channels)
+    g.sums_size = (g.block_channels * g.n_taps + 1) * g.width
+    if g.slots > 1:
+        g.sums_size *= g.groups * g.panels
+    g.dy_size = g.chunk[0] * g.chunk[1] * g.chunk[2] * g.chunk[3] * g.width
+    g.x_size = 0
+    if many_taps(g):
+        gradient_box(g, 0, &box)
+        g.x_size = g.chunk[0] * scratch_size(g.axis, &box, False)
+
+
+cdef inline bint many_taps(const Gradient *g) noexcept nogil:
+    return g.n_c < MANY_CHANNELS and g.n_taps > 1
+
+
+cdef inline void gradient_box(const Gradient *g, Py_ssize_t chunk, Box *box) noexcept nogil:
+    """The outputs of a chunk, row-major over (n, o), with all taps."""
+    cdef Py_ssize_t blocks, i
+    for i in range(2, -1, -1):
+        blocks = ceil_div(g.axis[i].n_out, g.chunk[i + 1])
+        box.out[i] = chunk % blocks * g.chunk[i + 1]
+        box.n_out[i] = min(g.chunk[i + 1], g.axis[i].n_out - box.out[i])
+        box.tap[i], box.n_taps[i] = 0, g.axis[i].n_taps
+        chunk //= blocks
+    box.sample = chunk * g.chunk[0]
+    box.n_samples = min(g.chunk[0], g.batch - box.sample)
+    box.channel, box.n_channels = 0, g.n_c
+
+
+# ---------------------------------------------------------------- packing
+
+cdef bint pack_dy(const Gradient *g, const real *dy, Py_ssize_t n_k, const Box *box, real *packed) noexcept nogil:
+    """packed[n, o, k] = dy[n, k, o], zero for k beyond ``n_k``. False when not all finite."""
+    cdef Py_ssize_t n, d, h, rows = box.n_out[1], row = box.n_out[2]
+    cdef real bad = 0
+    if g.axis[1].y == row * g.axis[2].y or rows == 1:
+        rows, row = 1, rows * row
+    for n in range(box.n_samples):
+        for d in range(box.n_out[0]):
+            for h in range(rows):
+                bad += pack_dy_row(g, dy + (box.sample + n) * g.dy_n + (box.out[0] + d) * g.axis[0].y
+                                   + (box.out[1] + h) * g.axis[1].y + box.out[2] * g.axis[2].y, n_k, row, packed)
+                packed += row * g.width
+    return bad == 0
+
+
+cdef real pack_dy_row(const Gradient *g, const real *dy, Py_ssize_t n_k, Py_ssize_t row, real *packed) noexcept nogil:
+    """packed[q, k] = dy[k, q] of one row; returns 0 or NaN."""
+    cdef Py_ssize_t step = g.axis[2].y, q, k, v, whole = 0
+    cdef vec rows[LANES]
+    cdef vec zero = splat(0)
+    cdef vec bad = zero
+    cdef real total = 0
+    cdef real cells[LANES]
+    if g.dy_c == 1 and n_k == g.width:
+        for q in range(row):
+            for v in range(g.V):
+                rows[0] = load(dy + q * step + v * LANES)
+                bad = bad + rows[0] * zero
+                store(packed + q * g.width + v * LANES, rows[0])
+        whole = row
+    elif step == 1:
+        whole = row // LANES * LANES
+        for v in range(g.V):
+            for q in range(whole // LANES):
+                for k in range(LANES):
+                    rows[k] = load(dy + (v * LANES + k) * g.dy_c + q * LANES) if v * LANES + k < n_k else zero
+                    bad = bad + rows[k] * zero
+                transpose(rows)
+                for k in range(LANES):
+                    store(packed + (q * LANES + k) * g.width + v * LANES, rows[k])
+    for q in range(whole, row):
+        for k in range(g.width):
+            cells[0] = dy[k * g.dy_c + q * step] if k < n_k else 0
+            total += cells[0] * 0
+            packed[q * g.width + k] = cells[0]
+    store(cells, bad)
+    for k in range(LANES):
+        total += cells[k]
+    return total
+
+
+# ---------------------------------------------------------------- summing
+
+cdef void add_bias(const Gradient *g, Py_ssize_t n, const real *packed, real *sums) noexcept nogil:
+    cdef Py_ssize_t i, v
+    cdef vec total
+    for v in range(g.V):
+        total = load(sums + v * LANES)
+        for i in range(n):
+            total = total + load(packed + i * g.width + v * LANES)
+        store(sums + v * LANES, total)
+
+
+cdef inline void dy_steps(const Gradient *g, const Box *box, Tile *t) noexcept nogil:
+    t.b[3] = g.width
+    t.b[2] = box.n_out[2] * t.b[3]
+    t.b[1] = box.n_out[1] * t.b[2]
+    t.b[0] = box.n_out[0] * t.b[1]
+    start_tile(t, False, g.x_c)
+
+
+cdef void add_one_tap_tiles(const Gradient *g, const real *x, const Box *box, Py_ssize_t channels,
+                            const real *packed, real *sums) noexcept nogil:
+    """sums[c, tap, k] += the products of a chunk, tap by tap, up to 14 channels at once."""
+    cdef Py_ssize_t tap[3]
+    cdef Py_ssize_t first, start, i, p, index, c
+    cdef Py_ssize_t tiles = ceil_div(channels, max_p(g.V)), P = channels // tiles, larger = channels % tiles
+    cdef const real *b
+    cdef const real *a
+    cdef bint some
+    cdef Tile t
+    for index in range(g.n_taps):
+        tap[2] = index % g.axis[2].n_taps
+        tap[1] = index // g.axis[2].n_taps % g.axis[1].n_taps
+        tap[0] = index // (g.axis[2].n_taps * g.axis[1].n_taps)
+        dy_steps(g, box, &t)
+        t.out_p = g.n_taps * g.width
+        a, b, some = x, packed, True
+        t.n[0], t.a[0] = box.n_samples, g.x_n
+        for i in range(3):
+            start = g.axis[i].start + box.out[i] * g.axis[i].stride + tap[i] * g.axis[i].step
+            first = first_inside(start, g.axis[i].stride, 0, box.n_out[i])
+            t.n[i + 1] = first_inside(start, g.axis[i].stride, g.axis[i].n_in, box.n_out[i]) - first
+            some = some and t.n[i + 1] > 0
+            t.a[i + 1] = g.axis[i].stride * g.axis[i].x
+            a += (start + first * g.axis[i].stride) * g.axis[i].x
+            b += first * t.b[i + 1]
+        if not some:
+            continue
+        merge_loops(&t)
+        c = larger * (P + 1)
+        t.next_a, t.next_out = (P + 1) * g.x_c, (P + 1) * t.out_p
+        run_tiles(P + 1, g.V, larger, &t, a, b, sums + index * g.width)
+        t.next_a, t.next_out = P * g.x_c, P * t.out_p
+        run_tiles(P, g.V, tiles - larger, &t, a + c * g.x_c, b, sums + (c * g.n_taps + index) * g.width)
+
+
+cdef void add_many_tap_tiles(const Gradient *g, const real *x, const Box *box, const real *packed,
+                             real *scratch, real *sums) noexcept nogil:
+    """The same with tiles of 14 (channel, tap) pairs, x zero-padded in scratch."""
+    cdef Py_ssize_t size = scratch_size(g.axis, box, False), pairs = g.n_c * g.n_taps
+    cdef Py_ssize_t n, j, p, i, tap, tiles = ceil_div(pairs, max_p(g.V)), n_s = g.axis[2].n_taps, n_r = g.axis[1].n_taps
+    cdef View view
+    cdef Tile t
+    for n in range(box.n_samples):
+        view_in_scratch(g.axis, x + n * g.x_n, g.x_c, box, False, True, scratch + n * size, &view)
+    dy_steps(g, box, &t)
+    t.n[0], t.a[0] = box.n_samples, size
+    for i in range(3):
+        t.n[i + 1], t.a[i + 1] = box.n_out[i], view.out[i]
+    merge_loops(&t)
+    t.out_p = g.width
+    for i in range(tiles):
+        j = part(pairs, tiles, i)
+        for p in range(part(pairs, tiles, i + 1) - j):
+            tap = (j + p) % g.n_taps
+            t.off[p] = ((j + p) // g.n_taps * view.c + tap % n_s * view.tap[2] + tap // n_s % n_r * view.tap[1]
+                        + tap // (n_s * n_r) * view.tap[0])
+        run_tiles(part(pairs, tiles, i + 1) - j, g.V, 1, &t, scratch, packed, sums + j * g.width)
+
+
+cdef void sum_chunks(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last,
+                     real *sums, real *scratch) noexcept nogil:
+    """sums[c, tap, k] and, after them, sums[k] of the bias, over the chunks first .. last."""
+    cdef Py_ssize_t group = unit // g.panels, k = unit % g.panels * g.width, c = block * g.block_channels, chunk
+    cdef Py_ssize_t n_k = min(g.width, g.n_k - k), channels = min(g.block_channels, g.n_c - c)
+    cdef const real *dy = g.dy + (group * g.n_k + k) * g.dy_c
+    cdef const real *x
+    cdef real *x_scratch = scratch + g.dy_size
+    cdef bint finite
+    cdef Box box
+    memset(sums, 0, (channels * g.n_taps + 1) * g.width * sizeof(real))
+    for chunk in range(first, last):
+        gradient_box(g, chunk, &box)
+        finite = pack_dy(g, dy, n_k, &box, scratch)
+        x = g.x + box.sample * g.x_n + (group * g.n_c + c) * g.x_c
+        if many_taps(g) and finite:
+            add_many_tap_tiles(g, x, &box, scratch, x_scratch, sums)
+        else:
+            add_one_tap_tiles(g, x, &box, channels, scratch, sums)
+        if g.db != NULL and block == 0:
+            add_bias(g, box.n_samples * box.n_out[0] * box.n_out[1] * box.n_out[2], scratch,
+                     sums + channels * g.n_taps * g.width)
+
+
+cdef void put_gradient(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, const real *sums) noexcept nogil:
+    """dw[k, c, tap] = sums[c, tap, k]. Adding +0 makes a zero positive however it came about."""
+    cdef Py_ssize_t group = unit // g.panels, k0 = unit % g.panels * g.width, c0 = block * g.block_channels
+    cdef Py_ssize_t n_k = min(g.width, g.n_k - k0), channels = min(g.block_channels, g.n_c - c0), k, c, t, r, s
+    cdef const real *row
+    cdef real *out
+    for k in range(n_k):
+        row = sums + k
+        for c in range(channels):
+            for t in range(g.axis[0].n_taps):
+                for r in range(g.axis[1].n_taps):
+                    out = (g.dw + (group * g.n_k + k0 + k) * g.dw_k + (c0 + c) * g.dw_c + t * g.axis[0].w + r * g.axis[1].w)
+                    for s in range(g.axis[2].n_taps):
+                        out[s * g.axis[2].w] = row[0] + <real>0
+                        row += g.width
+        if g.db != NULL and block == 0:
+            g.db[group * g.n_k + k0 + k] = row[0] + <real>0
+
+
+# ---------------------------------------------------------------- sharing out
+
+cdef void slot_task(const Gradient *g, Py_ssize_t slot, real *sums, real *scratch) noexcept nogil:
+    cdef Py_ssize_t unit, units = g.groups * g.panels
+    for unit in range(units):
+        sum_chunks(g, unit, 0, part(g.n_chunks, g.slots, slot), part(g.n_chunks, g.slots, slot + 1),
+                   sums + slot * g.sums_size + unit * (g.sums_size // units), scratch)
+
+
+cdef void add_slots(const Gradient *g, real *sums) noexcept nogil:
+    """A balanced tree: neighbours, then pairs of neighbours, and so on; then to dw."""
+    cdef Py_ssize_t step = 1, slot, i, units = g.groups * g.panels
+    while step < g.slots:
+        for slot in range(ceil_div(g.slots, 2 * step)):
+            if 2 * step * slot + step < g.slots:
+                for i in range(g.sums_size):
+                    sums[2 * step * slot * g.sums_size + i] += sums[(2 * slot + 1) * step * g.sums_size + i]
+        step *= 2
+    for i in range(units):
+        put_gradient(g, i, 0, sums + i * (g.sums_size // units))
+
+
+cdef void block_task(const Gradient *g, Py_ssize_t task, real *sums, real *scratch) noexcept nogil:
+    sum_chunks(g, task // g.blocks, task % g.blocks, 0, g.n_chunks, sums, scratch)
+    put_gradient(g, task // g.blocks, task % g.blocks, sums)
+
+
+cdef int run_gradient(Gradient *g, int n_threads) noexcept nogil:
+    """One phase on all threads; -1 when there is no memory for scratch."""
+    cdef Py_ssize_t tasks, size, n_sums, i, task
+    cdef real *memory
+    cdef real *sums
+    cdef real *scratch
+    plan_gradient(g, n_threads)
+    tasks = g.slots if g.slots > 1 else g.groups * g.panels * g.blocks
+    n_sums = g.slots if g.slots > 1 else n_threads
+    g.sums_size = (g.sums_size + LANES - 1) // LANES * LANES
+    size = (g.dy_size + g.x_size + 2 * LANES + 63) // 64 * 64
+    memory = <real *>malloc((n_sums * g.sums_size + n_threads * size + 128) * sizeof(real))
+    if memory == NULL:
+        return -1
+    scratch = aligned(memory)
+    sums = scratch + n_threads * size
+    for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
+        for task in range(part(tasks, n_threads, i), part(tasks, n_threads, i + 1)):
+            if g.slots > 1:
+                slot_task(g, task, sums, scratch + i * size)
+            else:
+                block_task(g, task, sums + i * g.sums_size, scratch + i * size)
+    if g.slots > 1:
+        add_slots(g, sums)
+    free(memory)
+    return 0
+
+
+def conv_grad_weight(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dw, cnp.ndarray db, cnp.ndarray table, Py_ssize_t groups,
+                     bint channels_last, int n_threads):
+    """Write the gradient with respect to weight into dw and, unless None, to bias into db.
+
+    ``table`` is `_geometry.phase_table` of the forward window; taps that it does not list keep what
+    dw holds.
+    """
+    cdef Gradient g, phase
+    cdef const Py_ssize_t *head = <const Py_ssize_t *>cnp.PyArray_DATA(table)
+    cdef Py_ssize_t w_steps[3]
+    cdef Py_ssize_t real_size = sizeof(real), index
+    cdef int c_axis = x.ndim - 1 if channels_last else 1, failed = 0, i
+    weight_steps(dw, w_steps)
+    describe_spatial(g.axis, x, dy, channels_last, w_steps)
+    g.batch, g.groups = x.shape[0], groups
+    g.n_c, g.n_k = dw.shape[1], dw.shape[0] // groups
+    g.x_n, g.x_c = x.strides[0] // real_size, x.strides[c_axis] // real_size
+    g.dy_n, g.dy_c = dy.strides[0] // real_size, dy.strides[c_axis] // real_size
+    g.dw_k, g.dw_c = dw.strides[0] // real_size, dw.strides[1] // real_size
+    g.x, g.dy = <const real *>cnp.PyArray_DATA(x), <const real *>cnp.PyArray_DATA(dy)
+    g.dw = <real *>cnp.PyArray_DATA(dw)
+    g.db = <real *>cnp.PyArray_DATA(db) if db is not None else NULL
+    with nogil:
+        for index in range(head[0] * head[1] * head[2]):
+            phase = g
+            phase_axes(head, index, phase.axis)
+            for i in range(3):
+                phase.dy += phase.axis[i].out_start * phase.axis[i].y
+                phase.axis[i].y *= phase.axis[i].out_step
+                phase.dw += phase.axis[i].tap_start * phase.axis[i].w
+                phase.axis[i].w *= phase.axis[i].tap_step
+            failed = failed or run_gradient(&phase, n_threads)
+    if failed:
+        raise MemoryError("cyconv: no memory for the scratch of the weight gradient")

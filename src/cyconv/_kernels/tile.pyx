@@ -1,0 +1,152 @@
+# The micro-kernel: a tile of P scalars x V vectors, accumulated in registers.
+#
+#     out[p, v] = sum over i0, i1, i2, i3 of  a[off[p] + i . a] * b[v * b_v + i . b]
+#
+# Whoever calls it decides what the scalars, the vectors and the four summed axes are:
+#   scalars = output positions, vectors = output channels   (convolution, channels packed)
+#   scalars = output channels,  vectors = output positions  (few terms, channels_first)
+#   scalars = (tap, channel),   vectors = output channels   (weight gradient)
+# The sum is one chain per output in the order of the loops, so the tile size, the vector width and
+# which of the three forms is used do not show in the bits.
+
+cdef extern from "simd.h" nogil:
+    ctypedef float real
+    ctypedef float vec
+    enum: LANES
+    enum: ACCUMULATORS
+    vec load(const real *p)
+    void store(real *p, vec v)
+    vec splat(real x)
+    void transpose(vec *rows)
+    void prefetch(const real *p)
+
+cdef enum:
+    MAX_P = 14     # scalars of a tile; 14 x 2 accumulators fill the registers of AVX-512
+    MAX_V = 2      # wider tiles measured no faster on any instruction set
+
+cdef real ZEROS[LANES]          # static, so it holds zeros
+
+cdef struct Tile:
+    Py_ssize_t off[MAX_P]       # offset of each scalar
+    Py_ssize_t n[4]             # extents of the summed axes, outermost first
+    Py_ssize_t a[4]
+    Py_ssize_t b[4]
+    Py_ssize_t b_v              # from one vector to the next
+    Py_ssize_t out_p
+    Py_ssize_t out_v
+    Py_ssize_t next_a           # from one tile to the next
+    Py_ssize_t next_b
+    Py_ssize_t next_out
+    bint first                  # start from zero, not from what out holds
+    const real *bias            # added at the end; ZEROS with steps 0 while sums are partial
+    Py_ssize_t bias_p
+    Py_ssize_t bias_v
+
+
+cdef inline int max_p(int V) noexcept nogil:
+    return min(MAX_P, ACCUMULATORS // V)
+
+
+cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t, const real *a, const real *b, real *out) noexcept nogil:
+    # GCC unrolls the loops over P, and so keeps the accumulators in registers from their start to
+    # their end, only inside another loop and without branches: hence count, ZEROS and the steps of 0.
+    cdef vec acc[ACCUMULATORS]
+    cdef vec w[MAX_V]
+    cdef Py_ssize_t off[MAX_P]
+    cdef Py_ssize_t i0, i1, i2, i3, n3 = t.n[3], a3 = t.a[3], b3 = t.b[3], b_v = t.b_v
+    cdef Py_ssize_t out_p = t.out_p, out_v = t.out_v, bias_p = t.bias_p, bias_v = t.bias_v
+    cdef Py_ssize_t init_p = 0 if t.first else out_p, init_v = 0 if t.first else out_v
+    cdef const real *init
+    cdef const real *bias = t.bias
+    cdef const real *pa
+    cdef const real *pb
+    cdef real x
+    cdef int p, v
+    for p in range(P):
+        off[p] = t.off[p]
+    for i0 in range(count):
+        init = &ZEROS[0] if t.first else out
+        for p in range(P):
+            for v in range(V):
+                acc[p * V + v] = load(init + p * init_p + v * init_v)
+                prefetch(out + p * out_p + v * out_v)
+        for i1 in range(t.n[0]):
+            for i2 in range(t.n[1]):
+                for i3 in range(t.n[2]):
+                    pa = a + i1 * t.a[0] + i2 * t.a[1] + i3 * t.a[2]
+                    pb = b + i1 * t.b[0] + i2 * t.b[1] + i3 * t.b[2]
+                    for _ in range(n3):
+                        for v in range(V):
+                            w[v] = load(pb + v * b_v)
+                        for p in range(P):
+                            x = pa[off[p]]
+                            for v in range(V):
+                                acc[p * V + v] = acc[p * V + v] + x * w[v]
+                        pa += a3
+                        pb += b3
+        for p in range(P):
+            for v in range(V):
+                store(out + p * out_p + v * out_v, acc[p * V + v] + load(bias + p * bias_p + v * bias_v))
+        a += t.next_a
+        b += t.next_b
+        out += t.next_out
+
+
+cdef inline void tile_of_width(const int V, int P, Py_ssize_t count, const Tile *t, const real *a, const real *b, real *out) noexcept nogil:
+    # The literals make the compiler write one body per tile size; those too large for it vanish.
+    if P == 1: tile(1, V, count, t, a, b, out)
+    elif P == 2: tile(2, V, count, t, a, b, out)
+    elif P == 3: tile(3, V, count, t, a, b, out)
+    elif P == 4: tile(4, V, count, t, a, b, out)
+    elif P == 5: tile(5, V, count, t, a, b, out)
+    elif P == 6: tile(6, V, count, t, a, b, out)
+    elif P == 7 and 7 * V <= ACCUMULATORS: tile(7, V, count, t, a, b, out)
+    elif P == 8 and 8 * V <= ACCUMULATORS: tile(8, V, count, t, a, b, out)
+    elif P == 9 and 9 * V <= ACCUMULATORS: tile(9, V, count, t, a, b, out)
+    elif P == 10 and 10 * V <= ACCUMULATORS: tile(10, V, count, t, a, b, out)
+    elif P == 11 and 11 * V <= ACCUMULATORS: tile(11, V, count, t, a, b, out)
+    elif P == 12 and 12 * V <= ACCUMULATORS: tile(12, V, count, t, a, b, out)
+    elif P == 13 and 13 * V <= ACCUMULATORS: tile(13, V, count, t, a, b, out)
+    elif P == 14 and 14 * V <= ACCUMULATORS: tile(14, V, count, t, a, b, out)
+
+
+cdef void run_tiles(int P, int V, Py_ssize_t count, const Tile *t, const real *a, const real *b, real *out) noexcept nogil:
+    """``count`` tiles, one after the other."""
+    if V == 1:
+        tile_of_width(1, P, count, t, a, b, out)
+    else:
+        tile_of_width(2, P, count, t, a, b, out)
+
+
+cdef inline void start_tile(Tile *t, bint first, Py_ssize_t a_p) noexcept nogil:
+    """Even scalars, vectors that follow each other, no bias, all tiles at the same place."""
+    cdef Py_ssize_t p
+    for p in range(MAX_P):
+        t.off[p] = p * a_p
+    t.first, t.b_v, t.out_v = first, LANES, LANES
+    t.next_a = t.next_b = t.next_out = 0
+    t.bias, t.bias_p, t.bias_v = &ZEROS[0], 0, 0
+
+
+cdef inline void merge_loops(Tile *t) noexcept nogil:
+    # Fold axes of one cell and axes that follow each other in memory into the innermost loop.
+    cdef int i
+    for i in range(2, -1, -1):
+        if t.n[3] == 1:
+            t.n[3], t.a[3], t.b[3] = t.n[i], t.a[i], t.b[i]
+            t.n[i] = 1
+        elif t.n[i] != 1 and t.a[i] == t.n[3] * t.a[3] and t.b[i] == t.n[3] * t.b[3]:
+            t.n[3] *= t.n[i]
+            t.n[i] = 1
+        elif t.n[i] != 1:
+            break
+
+
+cdef inline Py_ssize_t part(Py_ssize_t total, Py_ssize_t parts, Py_ssize_t i) noexcept nogil:
+    """Where part ``i`` of an even split of ``total`` begins."""
+    return total * i // parts
+
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    """ceil(a / b) for b > 0 and any a."""
+    return a // b + (a % b > 0)

@@ -1,0 +1,90 @@
+"""One implementation per operation, public under a name for every rank (``conv2d``, ``conv``, ...)."""
+
+import inspect
+
+from .. import _geometry, _threads
+
+# About 50 us of work for one thread; a team of two starts and stops in 1 to 5 us when it is awake,
+# in 30 to 100 us when it sleeps.
+SERIAL_WORK = 2_000_000
+
+LETTERS = {
+    1: {"SPATIAL": "W", "KERNEL": "S", "OUTPUTS": "Q"},
+    2: {"SPATIAL": "H, W", "KERNEL": "R, S", "OUTPUTS": "P, Q"},
+    3: {"SPATIAL": "D, H, W", "KERNEL": "T, R, S", "OUTPUTS": "O, P, Q"},
+    None: {"SPATIAL": "*spatial", "KERNEL": "*kernel", "OUTPUTS": "*outputs"},
+}
+
+
+def ranked(implementation, name, rank):
+    """``implementation`` without its first two parameters, the public name and the rank.
+
+    Rank None takes the rank from the arguments. SPATIAL, KERNEL and OUTPUTS in the docstring become
+    the axis letters of the rank.
+    """
+    def public(*args, **kwargs):
+        return implementation(name, rank, *args, **kwargs)
+
+    signature = inspect.signature(implementation)
+    public.__signature__ = signature.replace(parameters=list(signature.parameters.values())[2:])
+    public.__name__ = public.__qualname__ = name
+    public.__module__ = implementation.__module__
+    public.__doc__ = implementation.__doc__
+    for word, letters in LETTERS[rank].items():
+        public.__doc__ = public.__doc__.replace(word, letters)
+    return public
+
+
+def names_of(*spatial, channels_last):
+    """Axis names of a batch, as an error shows them."""
+    return ("N", *spatial, "C") if channels_last else ("N", "C", *spatial)
+
+
+def batched(function, name, array, rank, channels_last):
+    """``array`` with a batch axis, and whether that was added."""
+    if array.ndim == rank + 2:
+        return array, False
+    if array.ndim == rank + 1:
+        return array[None], True
+    axes = names_of(*LETTERS[rank]["SPATIAL"].split(", "), channels_last=channels_last)
+    raise ValueError(f"{function}: {name} must have {rank + 2} dimensions ({', '.join(axes)}) or {rank + 1} "
+                     f"({', '.join(axes[1:])}), got shape {array.shape}")
+
+
+def input_shape_of(function, input_shape, rank, is_single):
+    """What the user gave as ``input_shape``, as the shape of a batch."""
+    shape = _geometry.as_tuple(input_shape)
+    wanted = rank + (1 if is_single else 2)
+    if shape is None or len(shape) != wanted or not all(_geometry.is_integer(n) and n >= 0 for n in shape):
+        raise ValueError(f"{function}: input_shape must be {wanted} sizes >= 0, got {input_shape!r}")
+    _geometry.check_elements(function, shape)
+    shape = tuple(int(n) for n in shape)
+    return (1, *shape) if is_single else shape
+
+
+def check_shape(function, name, array, shape):
+    if array.shape != shape:
+        raise ValueError(f"{function}: {name} must have shape {shape}, got {array.shape}")
+
+
+def shape_of(n, channels, spatial, channels_last):
+    return (n, *spatial, channels) if channels_last else (n, channels, *spatial)
+
+
+def spatial_of(shape, channels_last):
+    return shape[1:-1] if channels_last else shape[2:]
+
+
+def frozen(value):
+    """Sequences and arrays as tuples, so that a plan can be looked up by its arguments."""
+    if isinstance(value, (int, str)):
+        return value
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return tuple(frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def team(n_threads, work):
+    """Threads for ``work`` multiplications or cells: all, or one when waking the others takes longer."""
+    count = _threads.effective(n_threads)
+    return count if work > SERIAL_WORK else 1
