@@ -22,6 +22,7 @@ cdef enum:
     SUM_BLOCK = 1152           # terms packed at once: 144 KiB for two AVX-512 vectors of float32
     PACKED_BYTES = 1 << 19     # packed weights of a thread
     INPUT_BYTES = 1 << 18      # input scratch of a thread
+    ROW_CELLS = 16 * MAX_P     # outputs of the buffer between tiles and y
 
 cdef enum Mode:
     ROW_TILES       # scalars are outputs of one row, vectors are output channels
@@ -35,7 +36,6 @@ cdef struct Conv:
     Py_ssize_t x_n, x_c, y_n, y_c, w_group, w_out, w_sum
     const real *x
     const real *w
-    const real *w_end
     const real *bias
     real *y
 
@@ -62,7 +62,7 @@ cdef void plan_phase(const Conv *cv, int n_threads, Plan *plan) noexcept nogil:
     cdef bint padded = is_padded(&axes[2])
     plan.V = 2 if cv.n_out > LANES else 1
     plan.mode = ROW_TILES
-    if axes[2].y == 1 and 2 * row >= LANES and (terms <= 64 or 2 * cv.n_out <= LANES):
+    if 2 * row >= LANES and (2 * cv.n_out <= LANES or (axes[2].y == 1 and terms <= 64)):
         plan.mode = ROW_VECTORS
         plan.V = 2 if row > LANES else 1
     elif samples_fill_tiles_better(cv, plan.V):
@@ -174,30 +174,38 @@ cdef void share_out(const Conv *cv, int n_threads, Py_ssize_t n_panels, Plan *pl
 
 # ---------------------------------------------------------------- packing
 
+cdef inline int tap_step(const Axis *axes, const Py_ssize_t *n_taps) noexcept nogil:
+    """1 or -1 when the taps follow each other in the weights, up or down, in row-major order; else 0."""
+    cdef Py_ssize_t expected = 0, step = 1
+    cdef int i
+    for i in range(2, -1, -1):
+        if n_taps[i] > 1:
+            if expected == 0:
+                step = expected = axes[i].w
+            if axes[i].w != expected:
+                return 0
+            expected *= n_taps[i]
+    return step if step == 1 or step == -1 else 0
+
+
 cdef bint pack(const Conv *cv, const real *w, Py_ssize_t n_out, const Box *box, Py_ssize_t width, real *packed) noexcept nogil:
     """packed[t, r, s, c, k] = w[k, c, t, r, s], zero for k beyond ``n_out``. False when not all finite."""
     cdef const Axis *axes = &cv.axis[0]
     cdef Py_ssize_t n_taps = box.n_taps[0] * box.n_taps[1] * box.n_taps[2], nc = box.n_channels
-    cdef Py_ssize_t taps_step = 1, expected = 0, t, r, s, c, k, columns
-    cdef bint dense = True
+    cdef Py_ssize_t step = tap_step(axes, box.n_taps), t, r, s, c, k
     cdef real bad = 0, value
-    cdef int i
-    for i in range(2, -1, -1):
-        w += box.tap[i] * axes[i].w
-        if box.n_taps[i] > 1:
-            if expected == 0:
-                taps_step = axes[i].w
-                expected = taps_step
-            dense = dense and axes[i].w == expected and (taps_step == 1 or taps_step == -1)
-            expected = axes[i].w * box.n_taps[i]
+    for k in range(3):
+        w += box.tap[k] * axes[k].w
     w += box.channel * cv.w_sum
-    if dense and width % LANES == 0 and (cv.w_out != 1 or n_taps == 1):
-        if taps_step < 0:
+    if step != 0 and width % LANES == 0:
+        if step < 0:
             w -= n_taps - 1
-        if cv.w_sum == n_taps and taps_step == 1:
+        if cv.w_sum == n_taps and step == 1:
             return pack_columns(cv, w, n_out, n_taps * nc, False, n_taps, nc, width, packed) == 0
         for c in range(nc):
-            bad += pack_columns(cv, w + c * cv.w_sum, n_out, n_taps, taps_step < 0, n_taps, nc, width, packed + c * width)
+            if c + 2 < nc:
+                prefetch_cells(w + (c + 2) * cv.w_sum, n_out * cv.w_out)
+            bad += pack_columns(cv, w + c * cv.w_sum, n_out, n_taps, step < 0, n_taps, nc, width, packed + c * width)
         return bad == 0
     for t in range(box.n_taps[0]):
         for r in range(box.n_taps[1]):
@@ -218,10 +226,8 @@ cdef real pack_columns(const Conv *cv, const real *w, Py_ssize_t n_out, Py_ssize
     cdef vec zero = splat(0)
     cdef vec bad = zero
     cdef real sums[LANES]
-    cdef real edge[LANES]
     cdef real total = 0
     cdef Py_ssize_t block, column_block, j, k, i, n, c, tap
-    cdef const real *row
     for block in range(width // LANES):
         k = block * LANES
         c = tap = 0
@@ -231,12 +237,7 @@ cdef real pack_columns(const Conv *cv, const real *w, Py_ssize_t n_out, Py_ssize
             for i in range(LANES):
                 rows[i] = zero
                 if k + i < n_out:
-                    row = w + (k + i) * cv.w_out + j
-                    if n < LANES and row + LANES > cv.w_end:
-                        memset(edge, 0, sizeof(edge))
-                        memcpy(edge, row, n * sizeof(real))
-                        row = edge
-                    rows[i] = load(row)
+                    rows[i] = load_part(w + (k + i) * cv.w_out + j, n)
             transpose(rows)
             for i in range(n):
                 bad = bad + rows[i] * zero
@@ -261,72 +262,76 @@ cdef void pack_bias(const Conv *cv, const real *bias, Py_ssize_t n_out, Py_ssize
 
 # ---------------------------------------------------------------- storing
 
-cdef inline void store_part(real *out, const real *cells, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    if n == LANES:
-        store(out, load(cells))
-    else:
-        for i in range(n):
-            out[i] = cells[i]
-
-
-cdef void put_tile(const real *cells, Py_ssize_t P, Py_ssize_t V, Py_ssize_t n, real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
-    """y[p * y_p + k * y_k] = cells[p, k] for k < n."""
+cdef void put_cells(const real *cells, Py_ssize_t P, Py_ssize_t pitch, Py_ssize_t n, real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
+    """y[p * y_p + k * y_k] = cells[p * pitch + k] for p < P and k < n."""
     cdef vec rows[LANES]
-    cdef Py_ssize_t p, k, v
+    cdef Py_ssize_t p, k, v, q, left
     if y_k == 1:
         for p in range(P):
             for v in range(ceil_div(n, LANES)):
-                store_part(y + p * y_p + v * LANES, cells + (p * V + v) * LANES, min(LANES, n - v * LANES))
-    elif y_p == 1 and P <= LANES:
+                store_part(y + p * y_p + v * LANES, load(cells + p * pitch + v * LANES), min(LANES, n - v * LANES))
+    elif y_p == 1:
         for v in range(ceil_div(n, LANES)):
-            for p in range(LANES):
-                rows[p] = load(cells + (min(p, P - 1) * V + v) * LANES)
-            transpose(rows)
-            for k in range(min(LANES, n - v * LANES)):
-                store_part(y + (v * LANES + k) * y_k, <real *>&rows[k], P)
+            for q in range(ceil_div(P, LANES)):
+                left = min(LANES, P - q * LANES)
+                for p in range(LANES):
+                    rows[p] = load(cells + (q * LANES + min(p, left - 1)) * pitch + v * LANES)
+                transpose(rows)
+                for k in range(min(LANES, n - v * LANES)):
+                    store_part(y + (v * LANES + k) * y_k + q * LANES, rows[k], left)
     else:
         for p in range(P):
             for k in range(n):
-                y[p * y_p + k * y_k] = cells[p * V * LANES + k]
+                y[p * y_p + k * y_k] = cells[p * pitch + k]
 
 
-cdef void get_tile(real *cells, Py_ssize_t P, Py_ssize_t V, Py_ssize_t n, const real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
-    """The inverse of put_tile: fetch partial sums."""
-    cdef Py_ssize_t p, k
-    for p in range(P):
-        for k in range(n):
-            cells[p * V * LANES + k] = y[p * y_p + k * y_k]
+cdef void get_cells(real *cells, Py_ssize_t P, Py_ssize_t pitch, Py_ssize_t n, const real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
+    """The inverse of put_cells: fetch partial sums."""
+    cdef vec rows[LANES]
+    cdef Py_ssize_t p, k, v, q, left
+    if y_p == 1:
+        for v in range(ceil_div(n, LANES)):
+            for q in range(ceil_div(P, LANES)):
+                left = min(LANES, P - q * LANES)
+                for k in range(min(LANES, n - v * LANES)):
+                    rows[k] = load_part(y + (v * LANES + k) * y_k + q * LANES, left)
+                transpose(rows)
+                for p in range(left):
+                    store(cells + (q * LANES + p) * pitch + v * LANES, rows[p])
+    else:
+        for p in range(P):
+            for k in range(n):
+                cells[p * pitch + k] = y[p * y_p + k * y_k]
 
 
-cdef void tiles_to_y(Tile *t, Py_ssize_t n_outputs, int V, Py_ssize_t n, const real *a, Py_ssize_t a_p, const real *b,
-                     real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
-    """Tiles for n_outputs x n channels whose sums live at y; the tiles differ by at most one output."""
-    cdef Py_ssize_t tiles = ceil_div(n_outputs, max_p(V)), P = n_outputs // tiles, larger = n_outputs % tiles, i
+cdef inline void run_row(Tile *t, Py_ssize_t n_outputs, int V, const real *a, Py_ssize_t a_p, const real *b, real *out, Py_ssize_t out_p) noexcept nogil:
+    """Tiles for n_outputs x V vectors; their sizes differ by at most one output."""
+    cdef Py_ssize_t tiles = ceil_div(n_outputs, max_p(V)), P = n_outputs // tiles, larger = n_outputs % tiles
+    t.out_p, t.out_v = out_p, LANES
+    t.next_a, t.next_out = (P + 1) * a_p, (P + 1) * out_p
+    run_tiles(P + 1, V, larger, t, a, b, out)
+    a += larger * t.next_a
+    out += larger * t.next_out
+    t.next_a, t.next_out = P * a_p, P * out_p
+    run_tiles(P, V, tiles - larger, t, a, b, out)
+
+
+cdef void row_to_y(Tile *t, Py_ssize_t n_outputs, int V, Py_ssize_t n, const real *a, Py_ssize_t a_p, const real *b,
+                   real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
+    """Compute n_outputs x n channels whose sums live at y, by way of a buffer if the channels are
+    scattered there or not whole vectors."""
+    cdef real cells[ROW_CELLS * MAX_V * LANES]
+    cdef Py_ssize_t i, o, P, parts = ceil_div(n_outputs, ROW_CELLS)
     if y_k == 1 and n == V * LANES:
-        t.out_p, t.out_v = y_p, LANES
-        t.next_a, t.next_out = (P + 1) * a_p, (P + 1) * y_p
-        run_tiles(P + 1, V, larger, t, a, b, y)
-        a += larger * t.next_a
-        y += larger * t.next_out
-        t.next_a, t.next_out = P * a_p, P * y_p
-        run_tiles(P, V, tiles - larger, t, a, b, y)
+        run_row(t, n_outputs, V, a, a_p, b, y, y_p)
         return
-    for i in range(tiles):
-        tile_to_y(t, P + (i < larger), V, n, a, b, y, y_p, y_k)
-        a += (P + (i < larger)) * a_p
-        y += (P + (i < larger)) * y_p
-
-
-cdef void tile_to_y(Tile *t, Py_ssize_t P, int V, Py_ssize_t n, const real *a, const real *b,
-                    real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
-    """One tile by way of a buffer, for channels that are scattered in y or not a whole vector."""
-    cdef real cells[ACCUMULATORS * LANES]
-    t.out_p, t.out_v = V * LANES, LANES
-    if not t.first:
-        get_tile(cells, P, V, n, y, y_p, y_k)
-    run_tiles(P, V, 1, t, a, b, cells)
-    put_tile(cells, P, V, n, y, y_p, y_k)
+    for i in range(parts):
+        o = part(n_outputs, parts, i)
+        P = part(n_outputs, parts, i + 1) - o
+        if not t.first:
+            get_cells(cells, P, V * LANES, n, y + o * y_p, y_p, y_k)
+        run_row(t, P, V, a + o * a_p, a_p, b, cells, V * LANES)
+        put_cells(cells, P, V * LANES, n, y + o * y_p, y_p, y_k)
 
 
 # ---------------------------------------------------------------- running
@@ -401,7 +406,7 @@ cdef void run_rows(const Job *job, const Box *box, const View *view) noexcept no
             set_sums(&t, box, view, width, first, count, False, &x, &w)
             y = (cv.y + box.sample * cv.y_n + (job.channel + k) * cv.y_c + box.out[0] * axes[0].y
                  + (box.out[1] + h) * axes[1].y + box.out[2] * axes[2].y)
-            tiles_to_y(&t, box.n_out[2], V, n, x, view.out[2], w, y, axes[2].y, cv.y_c)
+            row_to_y(&t, box.n_out[2], V, n, x, view.out[2], w, y, axes[2].y, cv.y_c)
 
 
 cdef void run_lanes(const Job *job, const Box *box, const View *view) noexcept nogil:
@@ -428,34 +433,35 @@ cdef void run_lanes(const Job *job, const Box *box, const View *view) noexcept n
         x, w = view.data + h * view.out[1], job.packed
         set_sums(&t, box, view, width, first, count, True, &x, &w)
         y = (cv.y + box.sample * cv.y_n + job.channel * cv.y_c + box.out[0] * axes[0].y
-             + (box.out[1] + h) * axes[1].y + box.out[2])
+             + (box.out[1] + h) * axes[1].y + box.out[2] * axes[2].y)
         for i in range(tiles):
             k = part(n_out, tiles, i)
             P = part(n_out, tiles, i + 1) - k
             if job.last:
                 t.bias, t.bias_p = job.bias + k * LANES, LANES
-            whole = row // reach
+            whole = row // reach if axes[2].y == 1 else 0
             run_tiles(P, V, whole, &t, w + k, x, y + k * cv.y_c)
             o = whole * reach
-            if o == row:
-                continue
-            if job.first and whole > 0:
+            if job.first and whole > 0 and o < row:
                 # A last tile that ends with the row: some outputs are computed twice.
                 run_tiles(P, V, 1, &t, w + k, x + row - reach, y + k * cv.y_c + row - reach)
-            else:
-                run_short_lanes(&t, P, row - o, w + k, x + o, y + k * cv.y_c + o)
+                o = row
+            while o < row:
+                run_few_lanes(&t, P, min(2 * LANES, row - o), w + k, x + o, y + k * cv.y_c + o * axes[2].y, axes[2].y)
+                o += 2 * LANES
 
 
-cdef void run_short_lanes(Tile *t, Py_ssize_t P, Py_ssize_t n, const real *w, const real *x, real *y) noexcept nogil:
-    """Fewer outputs than a tile of vectors has, or partial sums that must not be added to twice."""
+cdef void run_few_lanes(Tile *t, Py_ssize_t P, Py_ssize_t n, const real *w, const real *x, real *y, Py_ssize_t y_w) noexcept nogil:
+    """A tile by way of a buffer: fewer outputs than its vectors hold, partial sums that must not be
+    added to twice, or outputs that do not follow each other."""
     cdef real cells[MAX_P * 2 * LANES]
     cdef Py_ssize_t out_p = t.out_p, out_v = t.out_v, b_v = t.b_v
     cdef int V = 2 if n > LANES else 1
     t.out_p, t.out_v, t.b_v = V * LANES, LANES, LANES
     if not t.first:
-        get_tile(cells, P, V, n, y, out_p, 1)
+        get_cells(cells, P, V * LANES, n, y, out_p, y_w)
     run_tiles(P, V, 1, t, w, x, cells)
-    put_tile(cells, P, V, n, y, out_p, 1)
+    put_cells(cells, P, V * LANES, n, y, out_p, y_w)
     t.out_p, t.out_v, t.b_v = out_p, out_v, b_v
 
 
@@ -492,7 +498,7 @@ cdef void run_samples(const Job *job, Box *box, Py_ssize_t n_samples) noexcept n
                     set_sums(&t, box, &view, width, first, count, False, &x, &w)
                     y = (cv.y + box.sample * cv.y_n + (job.channel + k) * cv.y_c + cell.out[0] * axes[0].y
                          + cell.out[1] * axes[1].y + cell.out[2] * axes[2].y)
-                    tiles_to_y(&t, n_samples, 2 if n > LANES else 1, n, x, cv.x_n, w, y, cv.y_n, cv.y_c)
+                    row_to_y(&t, n_samples, 2 if n > LANES else 1, n, x, cv.x_n, w, y, cv.y_n, cv.y_c)
 
 
 cdef inline Py_ssize_t sum_size(const Box *box) noexcept nogil:
@@ -643,7 +649,6 @@ def conv(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y, cnp
         cv.n_out, cv.n_sum = cv.n_sum, cv.n_out
     cv.x, cv.y = <const real *>cnp.PyArray_DATA(x), <real *>cnp.PyArray_DATA(y)
     cv.w = <const real *>cnp.PyArray_DATA(weight)
-    cv.w_end = cv.w + cnp.PyArray_SIZE(weight)
     cv.bias = <const real *>cnp.PyArray_DATA(bias) if bias is not None else NULL
     with nogil:
         for index in range(head[0] * head[1] * head[2]):

@@ -89,68 +89,66 @@ cdef inline void gradient_box(const Gradient *g, Py_ssize_t chunk, Box *box) noe
 
 # ---------------------------------------------------------------- packing
 
-cdef bint pack_dy(const Gradient *g, const real *dy, Py_ssize_t n_k, const Box *box, real *packed) noexcept nogil:
-    """packed[n, o, k] = dy[n, k, o], zero for k beyond ``n_k``. False when not all finite."""
+cdef bint pack_dy(const Gradient *g, const real *dy, Py_ssize_t n_k, const Box *box, real *packed, real *bias) noexcept nogil:
+    """packed[n, o, k] = dy[n, k, o], zero for k beyond ``n_k``, and bias[k] += dy[n, k, o].
+
+    False when not all are finite.
+    """
     cdef Py_ssize_t n, d, h, rows = box.n_out[1], row = box.n_out[2]
-    cdef real bad = 0
+    cdef bint finite = True
     if g.axis[1].y == row * g.axis[2].y or rows == 1:
         rows, row = 1, rows * row
     for n in range(box.n_samples):
         for d in range(box.n_out[0]):
             for h in range(rows):
-                bad += pack_dy_row(g, dy + (box.sample + n) * g.dy_n + (box.out[0] + d) * g.axis[0].y
-                                   + (box.out[1] + h) * g.axis[1].y + box.out[2] * g.axis[2].y, n_k, row, packed)
+                finite &= pack_dy_row(g, dy + (box.sample + n) * g.dy_n + (box.out[0] + d) * g.axis[0].y
+                                      + (box.out[1] + h) * g.axis[1].y + box.out[2] * g.axis[2].y, n_k, row, packed, bias)
                 packed += row * g.width
-    return bad == 0
+    return finite
 
 
-cdef real pack_dy_row(const Gradient *g, const real *dy, Py_ssize_t n_k, Py_ssize_t row, real *packed) noexcept nogil:
-    """packed[q, k] = dy[k, q] of one row; returns 0 or NaN."""
-    cdef Py_ssize_t step = g.axis[2].y, q, k, v, whole = 0
+cdef bint pack_dy_row(const Gradient *g, const real *dy, Py_ssize_t n_k, Py_ssize_t row, real *packed, real *bias) noexcept nogil:
+    cdef Py_ssize_t step = g.axis[2].y, q, k, v, i, n
     cdef vec rows[LANES]
-    cdef vec zero = splat(0)
-    cdef vec bad = zero
-    cdef real total = 0
+    cdef vec total
     cdef real cells[LANES]
-    if g.dy_c == 1 and n_k == g.width:
-        for q in range(row):
-            for v in range(g.V):
-                rows[0] = load(dy + q * step + v * LANES)
-                bad = bad + rows[0] * zero
-                store(packed + q * g.width + v * LANES, rows[0])
-        whole = row
+    cdef bint finite = True
+    for v in range(g.V):
+        total = load(bias + v * LANES)
+        n = min(n_k - v * LANES, LANES)
+        for q in range(ceil_div(row, LANES)):
+            take_dy(dy + v * LANES * g.dy_c + q * LANES * step, step, g.dy_c, min(LANES, row - q * LANES), n, rows)
+            for i in range(min(LANES, row - q * LANES)):
+                total = total + rows[i]
+                store(packed + (q * LANES + i) * g.width + v * LANES, rows[i])
+        store(bias + v * LANES, total)
+        store(cells, total * splat(0))
+        for k in range(LANES):
+            finite &= cells[k] == 0
+    return finite
+
+
+cdef inline void take_dy(const real *dy, Py_ssize_t step, Py_ssize_t dy_c, Py_ssize_t n_outputs, Py_ssize_t n_k, vec *rows) noexcept nogil:
+    """rows[q][k] = dy[k, q] for a block of up to LANES outputs and channels, zero beyond ``n_k``."""
+    cdef vec zero = splat(0)
+    cdef real *cells
+    cdef Py_ssize_t q, k
+    if dy_c == 1 and n_k == LANES:
+        for q in range(n_outputs):
+            rows[q] = load(dy + q * step)
     elif step == 1:
-        whole = row // LANES * LANES
-        for v in range(g.V):
-            for q in range(whole // LANES):
-                for k in range(LANES):
-                    rows[k] = load(dy + (v * LANES + k) * g.dy_c + q * LANES) if v * LANES + k < n_k else zero
-                    bad = bad + rows[k] * zero
-                transpose(rows)
-                for k in range(LANES):
-                    store(packed + (q * LANES + k) * g.width + v * LANES, rows[k])
-    for q in range(whole, row):
-        for k in range(g.width):
-            cells[0] = dy[k * g.dy_c + q * step] if k < n_k else 0
-            total += cells[0] * 0
-            packed[q * g.width + k] = cells[0]
-    store(cells, bad)
-    for k in range(LANES):
-        total += cells[k]
-    return total
+        for k in range(LANES):
+            rows[k] = load_part(dy + k * dy_c, n_outputs) if k < n_k else zero
+        transpose(rows)
+    else:
+        for q in range(n_outputs):
+            rows[q] = zero
+            cells = <real *>&rows[q]
+            for k in range(n_k):
+                cells[k] = dy[k * dy_c + q * step]
 
 
 # ---------------------------------------------------------------- summing
-
-cdef void add_bias(const Gradient *g, Py_ssize_t n, const real *packed, real *sums) noexcept nogil:
-    cdef Py_ssize_t i, v
-    cdef vec total
-    for v in range(g.V):
-        total = load(sums + v * LANES)
-        for i in range(n):
-            total = total + load(packed + i * g.width + v * LANES)
-        store(sums + v * LANES, total)
-
 
 cdef inline void dy_steps(const Gradient *g, const Box *box, Tile *t) noexcept nogil:
     t.b[3] = g.width
@@ -233,34 +231,53 @@ cdef void sum_chunks(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, Py_ss
     memset(sums, 0, (channels * g.n_taps + 1) * g.width * sizeof(real))
     for chunk in range(first, last):
         gradient_box(g, chunk, &box)
-        finite = pack_dy(g, dy, n_k, &box, scratch)
+        finite = pack_dy(g, dy, n_k, &box, scratch, sums + channels * g.n_taps * g.width)
         x = g.x + box.sample * g.x_n + (group * g.n_c + c) * g.x_c
         if many_taps(g) and finite:
             add_many_tap_tiles(g, x, &box, scratch, x_scratch, sums)
         else:
             add_one_tap_tiles(g, x, &box, channels, scratch, sums)
-        if g.db != NULL and block == 0:
-            add_bias(g, box.n_samples * box.n_out[0] * box.n_out[1] * box.n_out[2], scratch,
-                     sums + channels * g.n_taps * g.width)
 
 
 cdef void put_gradient(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, const real *sums) noexcept nogil:
     """dw[k, c, tap] = sums[c, tap, k]. Adding +0 makes a zero positive however it came about."""
     cdef Py_ssize_t group = unit // g.panels, k0 = unit % g.panels * g.width, c0 = block * g.block_channels
     cdef Py_ssize_t n_k = min(g.width, g.n_k - k0), channels = min(g.block_channels, g.n_c - c0), k, c, t, r, s
+    cdef Py_ssize_t n_taps[3]
     cdef const real *row
+    cdef real *dw = g.dw + (group * g.n_k + k0) * g.dw_k + c0 * g.dw_c
     cdef real *out
+    for k in range(3):
+        n_taps[k] = g.axis[k].n_taps
+    if g.db != NULL and block == 0:
+        for k in range(n_k):
+            g.db[group * g.n_k + k0 + k] = sums[channels * g.n_taps * g.width + k] + <real>0
+    if g.dw_c == g.n_taps and tap_step(g.axis, n_taps) == 1:
+        put_dense_gradient(g, channels * g.n_taps, n_k, sums, dw)
+        return
     for k in range(n_k):
         row = sums + k
         for c in range(channels):
-            for t in range(g.axis[0].n_taps):
-                for r in range(g.axis[1].n_taps):
-                    out = (g.dw + (group * g.n_k + k0 + k) * g.dw_k + (c0 + c) * g.dw_c + t * g.axis[0].w + r * g.axis[1].w)
-                    for s in range(g.axis[2].n_taps):
+            for t in range(n_taps[0]):
+                for r in range(n_taps[1]):
+                    out = dw + k * g.dw_k + c * g.dw_c + t * g.axis[0].w + r * g.axis[1].w
+                    for s in range(n_taps[2]):
                         out[s * g.axis[2].w] = row[0] + <real>0
                         row += g.width
-        if g.db != NULL and block == 0:
-            g.db[group * g.n_k + k0 + k] = row[0] + <real>0
+
+
+cdef void put_dense_gradient(const Gradient *g, Py_ssize_t n, Py_ssize_t n_k, const real *sums, real *dw) noexcept nogil:
+    """dw[k, j] = sums[j, k] for j < n, which follow each other in dw."""
+    cdef vec rows[LANES]
+    cdef vec zero = splat(0)
+    cdef Py_ssize_t v, q, i
+    for v in range(ceil_div(n_k, LANES)):
+        for q in range(ceil_div(n, LANES)):
+            for i in range(LANES):
+                rows[i] = load(sums + min(q * LANES + i, n - 1) * g.width + v * LANES) + zero
+            transpose(rows)
+            for i in range(min(LANES, n_k - v * LANES)):
+                store_part(dw + (v * LANES + i) * g.dw_k + q * LANES, rows[i], min(LANES, n - q * LANES))
 
 
 # ---------------------------------------------------------------- sharing out

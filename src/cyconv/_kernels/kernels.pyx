@@ -12,3 +12,30 @@ include "pointwise.pyx"
 include "pool.pyx"
 
 cnp.import_array()
+
+lanes = LANES
+
+
+def fma_work(Py_ssize_t steps, int n_threads):
+    """Floating-point operations of as many tile steps on data in registers and first-level cache.
+
+    Benchmarks time this to learn what the processor can do.
+    """
+    cdef Py_ssize_t i
+    cdef Tile t
+    cdef int P = max_p(2)
+    start_tile(&t, True, 0)
+    t.n[0] = t.n[1] = t.n[2] = 1
+    t.n[3] = steps
+    for i in range(4):
+        t.a[i] = t.b[i] = 0
+    t.out_p = t.out_v = t.b_v = 0
+    with nogil:
+        for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
+            fma_thread(P, &t)
+    return 2 * P * 2 * LANES * steps * n_threads
+
+
+cdef void fma_thread(int P, const Tile *t) noexcept nogil:
+    cdef real cells[LANES]
+    run_tiles(P, 2, 1, t, &ZEROS[0], &ZEROS[0], cells)

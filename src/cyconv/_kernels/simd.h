@@ -3,6 +3,9 @@
    The compiler's flags decide the width; CYCONV_FLOAT64 makes the element a double. Where the
    compiler has no vector extension a vector is one element: slow, right, portable. */
 #pragma once
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 #ifdef CYCONV_FLOAT64
 typedef double real;
@@ -43,6 +46,28 @@ typedef real vec, loose;
 static inline vec load(const real *p) { return *(const loose *)p; }
 static inline void store(real *p, vec v) { *(loose *)p = v; }
 static inline vec splat(real x) { return SPLAT(x); }
+
+/* The first n elements, 0 <= n <= LANES; the others are zero, or stay as they are in memory. */
+#if defined(__AVX512F__) && !defined(CYCONV_FLOAT64)
+static inline vec load_part(const real *p, long n) { return (vec)_mm512_maskz_loadu_ps((1u << n) - 1, p); }
+static inline void store_part(real *p, vec v, long n) { _mm512_mask_storeu_ps(p, (1u << n) - 1, (__m512)v); }
+#elif defined(__AVX512F__)
+static inline vec load_part(const real *p, long n) { return (vec)_mm512_maskz_loadu_pd((1u << n) - 1, p); }
+static inline void store_part(real *p, vec v, long n) { _mm512_mask_storeu_pd(p, (1u << n) - 1, (__m512d)v); }
+#else
+static inline vec load_part(const real *p, long n)
+{
+    vec v = splat(0);
+    for (long i = 0; i < n; i++)
+        ((real *)&v)[i] = p[i];
+    return v;
+}
+static inline void store_part(real *p, vec v, long n)
+{
+    for (long i = 0; i < n; i++)
+        p[i] = ((const real *)&v)[i];
+}
+#endif
 
 /* Transpose LANES vectors of LANES elements in registers: log2(LANES) rounds; round s swaps the
    off-diagonal s x s blocks of every two rows that are s apart. */

@@ -19,6 +19,8 @@ cdef extern from "simd.h" nogil:
     vec splat(real x)
     void transpose(vec *rows)
     void prefetch(const real *p)
+    vec load_part(const real *p, long n)
+    void store_part(real *p, vec v, long n)
 
 cdef enum:
     MAX_P = 14     # scalars of a tile; 14 x 2 accumulators fill the registers of AVX-512

@@ -129,6 +129,24 @@ cdef inline Py_ssize_t scratch_size(const Axis *axes, const Box *box, bint unit_
             * cover(&axes[2], box.n_out[2], box.n_taps[2], unit_stride).size * box.n_channels)
 
 
+cdef inline void prefetch_cells(const real *x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i, line = 64 // sizeof(real)
+    for i in range(n // line):
+        prefetch(x + i * line)
+
+
+cdef inline void copy_cells(real *out, const real *x, Py_ssize_t n, Py_ssize_t step) noexcept nogil:
+    cdef Py_ssize_t i
+    if step == 1:
+        for i in range(n // LANES):
+            store(out + i * LANES, load(x + i * LANES))
+        i = n // LANES * LANES
+        store_part(out + i, load_part(x + i, n - i), n - i)
+    else:
+        for i in range(n):
+            out[i] = x[i * step]
+
+
 cdef inline void fill_row(const Axis *axis, const Cover *c, const real *x, Py_ssize_t x_c, Py_ssize_t nc,
                           bint channels_last, Py_ssize_t out, Py_ssize_t tap, real *row) noexcept nogil:
     cdef Py_ssize_t run, i, first, last, k, begin, x_w = axis.x * c.step
@@ -152,11 +170,7 @@ cdef inline void fill_row(const Axis *axis, const Cover *c, const real *x, Py_ss
         for k in range(nc):
             for i in range(first):
                 cells[i] = 0
-            if x_w == 1:
-                memcpy(cells + first, source, (last - first) * sizeof(real))
-            else:
-                for i in range(last - first):
-                    cells[first + i] = source[i * x_w]
+            copy_cells(cells + first, source, last - first, x_w)
             for i in range(last, c.length):
                 cells[i] = 0
             cells += c.size
