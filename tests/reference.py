@@ -5,6 +5,7 @@ and of any rank; a window is (kernel, stride, dilation, input_dilation, low, hig
 """
 
 from itertools import product
+from math import prod
 
 import numpy as np
 
@@ -36,6 +37,11 @@ def split(channels, groups):
     return channels.reshape(channels.shape[0], groups, channels.shape[1] // groups, *channels.shape[2:])
 
 
+def flat(array):
+    """Array with its spatial axes (3 and following) as one."""
+    return array.reshape(*array.shape[:3], prod(array.shape[3:]))
+
+
 def conv(x, weight, bias, windows, outputs, groups=1):
     """y[n, k, o] = bias[k] + sum_{c, j} weight[k, c, j] x[n, c, cell(o, j)]"""
     padded = split(spread(x, windows), groups)
@@ -63,11 +69,68 @@ def conv_grad_weight(dy, x, windows, groups=1):
     padded, dy = split(spread(x, windows), groups), split(dy, groups)
     dw = np.zeros((groups, dy.shape[2], padded.shape[2], *(w.kernel for w in windows)), x.dtype)
     for index, cells in taps(windows, dy.shape[3:]):
-        dw[(..., *index)] = np.einsum("ngkp,ngcp->gkc", dy.reshape(*dy.shape[:3], -1),
-                                      padded[(..., *cells)].reshape(*padded.shape[:3], -1))
+        dw[(..., *index)] = np.einsum("ngkp,ngcp->gkc", flat(dy), flat(padded[(..., *cells)]))
     return dw.reshape(-1, *dw.shape[2:])
 
 
 def conv_grad_bias(dy):
     """dbias[k] = sum over n, o of  dy[n, k, o]"""
     return dy.sum(axis=(0, *range(2, dy.ndim)))
+
+
+def pool_taps(sizes, windows, outputs):
+    """For every tap of a window in row-major order: the input cell per axis and output, and which exist."""
+    for tap in product(*(range(w.kernel) for w in windows)):
+        cells = [np.arange(o) * w.stride + j * w.dilation - w.low for j, w, o in zip(tap, windows, outputs)]
+        exists = np.ones((), bool)
+        for c, n in zip(cells, sizes):
+            exists = exists[..., None] & (0 <= c) & (c < n)
+        yield np.meshgrid(*(np.clip(c, 0, n - 1) for c, n in zip(cells, sizes)), indexing="ij"), exists
+
+
+def max_pool(x, windows, outputs):
+    """Values and flat indices of the first maximum, or the first NaN, of x of a floating dtype."""
+    values = np.full((*x.shape[:2], *outputs), -np.inf, x.dtype)
+    indices = np.full(values.shape, -1)
+    if not x.size:
+        return values, indices
+    for cells, exists in pool_taps(x.shape[2:], windows, outputs):
+        new = x[(..., *cells)]
+        wins = exists & ((indices < 0) | (new > values) | (np.isnan(new) & ~np.isnan(values)))
+        values = np.where(wins, new, values)
+        indices = np.where(wins, np.ravel_multi_index(cells, x.shape[2:]), indices)
+    return values, indices
+
+
+def max_pool_backward(dy, indices, input_sizes):
+    """dx[n, c, i] = sum over the o with index[n, c, o] = i of  dy[n, c, o]"""
+    dx = np.zeros((*dy.shape[:2], prod(input_sizes)), dy.dtype)
+    n, c, *o = np.nonzero(indices >= 0)
+    np.add.at(dx, (n, c, indices[n, c, *o]), dy[n, c, *o])
+    return dx.reshape(*dy.shape[:2], *input_sizes)
+
+
+def sum_pool(x, windows, outputs):
+    """y[n, c, o] = sum over j of  x[n, c, cell(o, j)]"""
+    y = np.zeros((*x.shape[:2], *outputs), x.dtype)
+    if x.size:
+        for cells, exists in pool_taps(x.shape[2:], windows, outputs):
+            y += np.where(exists, x[(..., *cells)], 0)
+    return y
+
+
+def sum_pool_backward(dy, input_sizes, windows):
+    """dx[n, c, i] = sum over o, j with cell(o, j) = i of  dy[n, c, o]"""
+    dx = np.zeros((*dy.shape[:2], *input_sizes), dy.dtype)
+    if dx.size:
+        for cells, exists in pool_taps(input_sizes, windows, dy.shape[2:]):
+            np.add.at(dx, (..., *cells), np.where(exists, dy, 0))
+    return dx
+
+
+def cells_that_count(sizes, windows, outputs, include_pad):
+    """Taps of every window inside the input, or also inside its padding, but not beyond."""
+    padded = np.ones((1, 1, *(n + w.low + w.high if include_pad else n for n, w in zip(sizes, windows))), int)
+    if include_pad:
+        windows = [w._replace(low=0) for w in windows]
+    return sum_pool(padded, windows, outputs)[0, 0]

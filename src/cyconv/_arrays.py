@@ -18,7 +18,10 @@ def as_array(function, name, value):
         raise TypeError(f"{function}: {name} is a masked array, whose mask would be ignored; "
                         f"pass {name}.filled(value)")
     else:
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"{function}: {name} is no array of numbers: {error}") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{function}: unsupported dtype {array.dtype} for {name}; expected real numbers")
     return array
@@ -41,7 +44,7 @@ def as_reals(function, **values):
 
 
 def is_channels_last(function, data_format):
-    if data_format not in LAYOUTS:
+    if not isinstance(data_format, str) or data_format not in LAYOUTS:
         raise ValueError(f"{function}: data_format must be one of {LAYOUTS}, got {data_format!r}")
     return data_format == "channels_last"
 

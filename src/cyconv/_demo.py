@@ -49,7 +49,8 @@ def train(X, y):
     start = perf_counter()
     classifier.fit(X, y)
     seconds = perf_counter() - start
-    print(f"\ntrained {classifier.n_iter_} epochs in {seconds:.2f} s: {classifier.t_ / seconds:,.0f} images per second\n")
+    print(f"\ntrained {classifier.n_iter_} epochs in {seconds:.2f} s: "
+          f"{classifier.t_ / seconds:,.0f} images per second\n")
     return classifier
 
 

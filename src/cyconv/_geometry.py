@@ -69,20 +69,16 @@ class Window(NamedTuple):
         starts_beyond_input = (size - 1) * self.stride >= n + self.low
         return size - 1 if starts_beyond_input else size
 
-    def outputs_inside(self, tap, n, n_out):
-        """The range of outputs for which ``tap`` reads inside an undilated input of ``n`` cells."""
-        reach = self.low - tap * self.dilation
-        first = min(max(-(-reach // self.stride), 0), n_out)
-        last = min(max(-(-(n + reach) // self.stride), first), n_out)
-        return first, last
+    def taps_in(self, begin, end, n_out):
+        """For each output the first tap and the number of taps on the cells ``begin`` to ``end - 1``.
 
-    def cells_in(self, begin, end, n_out):
-        """For each output the number of taps on the cells ``begin`` to ``end - 1``; padding is below 0."""
-        starts = range(-self.low, n_out * self.stride - self.low, self.stride)
-        return [self.kernel if begin <= start and start + self.extent <= end else
-                min(max(-(-(end - start) // self.dilation), 0), self.kernel)
-                - min(max(-(-(begin - start) // self.dilation), 0), self.kernel)
-                for start in starts]
+        Cells count from the first of an undilated input; those of the low padding are negative.
+        """
+        result = []
+        for start in range(-self.low, n_out * self.stride - self.low, self.stride):
+            first = min(max(-(-(begin - start) // self.dilation), 0), self.kernel)
+            result.append((first, min(max(-(-(end - start) // self.dilation), first), self.kernel) - first))
+        return result
 
     def adjoint(self):
         """The window that carries a gradient from the outputs back to the inputs."""

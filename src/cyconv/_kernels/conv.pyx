@@ -42,7 +42,8 @@ cdef struct Conv:
 cdef struct Plan:
     Mode mode
     int V
-    bint copy                            # input rows go through scratch
+    bint copy                            # input rows go through scratch,
+    Order order                          # in this order
     Py_ssize_t width                     # packed output channels of a panel
     Py_ssize_t panels, panel_blocks      # panels packed at once; blocks of them in a group
     Py_ssize_t n_blocks                  # of the sum, each of so many channels and taps
@@ -68,6 +69,7 @@ cdef void plan_phase(const Conv *cv, int n_threads, Plan *plan) noexcept nogil:
     elif samples_fill_tiles_better(cv, plan.V):
         plan.mode = SAMPLE_TILES
     plan.copy = plan.mode == ROW_VECTORS or (plan.mode == ROW_TILES and padded)
+    plan.order = CELLS_ADJACENT if plan.mode == ROW_VECTORS else ANY_ORDER
     block_sum(cv, plan)
     plan.width = cv.n_out if plan.mode == ROW_VECTORS else plan.V * LANES
     per_panel = plan.channels * plan.taps[0] * plan.taps[1] * plan.taps[2] * plan.width
@@ -79,7 +81,7 @@ cdef void plan_phase(const Conv *cv, int n_threads, Plan *plan) noexcept nogil:
     share_out(cv, n_threads, n_panels, plan)
     plan.panel_blocks = ceil_div(n_panels, plan.panels)
     plan.packed_size = plan.panels * per_panel + LANES
-    plan.bias_size = plan.panels * plan.width * (LANES if plan.mode == ROW_VECTORS else 1)
+    plan.bias_size = plan.panels * plan.width * (LANES + 1 if plan.mode == ROW_VECTORS else 1) + 2 * LANES
 
 
 cdef void block_sum(const Conv *cv, Plan *plan) noexcept nogil:
@@ -152,13 +154,13 @@ cdef void share_out(const Conv *cv, int n_threads, Py_ssize_t n_panels, Plan *pl
     for i in range(3):
         box.n_taps[i] = plan.taps[i]
     box.n_out[0], box.n_out[1], box.n_out[2] = 1, 1, cv.axis[2].n_out
-    while plan.copy and box.n_out[2] > 4 * LANES and scratch_size(cv.axis, &box, plan.mode == ROW_VECTORS) * <Py_ssize_t>sizeof(real) > INPUT_BYTES:
+    while plan.copy and box.n_out[2] > 4 * LANES and scratch_size(cv.axis, &box, plan.order) * <Py_ssize_t>sizeof(real) > INPUT_BYTES:
         box.n_out[2] = (box.n_out[2] + 1) // 2
     plan.item_shape[3] = ceil_div(cv.axis[2].n_out, box.n_out[2])
     depth = cv.batch * cv.axis[0].n_out * plan.item_shape[3]
     for rows in range(1, min(cv.axis[1].n_out, 64) + 1):
         box.n_out[1] = rows
-        if rows > 1 and plan.copy and scratch_size(cv.axis, &box, plan.mode == ROW_VECTORS) * <Py_ssize_t>sizeof(real) > INPUT_BYTES:
+        if rows > 1 and plan.copy and scratch_size(cv.axis, &box, plan.order) * <Py_ssize_t>sizeof(real) > INPUT_BYTES:
             break
         parts = depth * (ceil_div(cv.axis[1].n_out, rows))
         cost = ceil_div(parts, plan.item_parts) * (rows + 0.25)
@@ -169,7 +171,7 @@ cdef void share_out(const Conv *cv, int n_threads, Py_ssize_t n_panels, Plan *pl
     plan.item_shape[2] = ceil_div(cv.axis[1].n_out, best)
     plan.n_items = depth * plan.item_shape[2]
     if plan.copy:
-        plan.input_size = scratch_size(cv.axis, &box, plan.mode == ROW_VECTORS) + 2 * LANES
+        plan.input_size = scratch_size(cv.axis, &box, plan.order) + 2 * LANES
 
 
 # ---------------------------------------------------------------- packing
@@ -252,33 +254,25 @@ cdef real pack_columns(const Conv *cv, const real *w, Py_ssize_t n_out, Py_ssize
     return total
 
 
-cdef void pack_bias(const Conv *cv, const real *bias, Py_ssize_t n_out, Py_ssize_t width, bint spread, real *packed) noexcept nogil:
-    """Bias per packed channel, repeated over the lanes if ``spread``. Adding +0 keeps zeros positive."""
-    cdef Py_ssize_t k, i, times = LANES if spread else 1
+cdef void pack_bias(const real *bias, Py_ssize_t n_out, Py_ssize_t width, real *packed, real *spread) noexcept nogil:
+    """Bias per packed channel and, unless NULL, repeated over the lanes. Adding +0 keeps zeros positive."""
+    cdef Py_ssize_t k, i
     for k in range(width):
-        for i in range(times):
-            packed[k * times + i] = (bias[k] if bias != NULL and k < n_out else 0) + <real>0
+        packed[k] = (bias[k] if bias != NULL and k < n_out else 0) + <real>0
+        for i in range(LANES if spread != NULL else 0):
+            spread[k * LANES + i] = packed[k]
 
 
 # ---------------------------------------------------------------- storing
 
 cdef void put_cells(const real *cells, Py_ssize_t P, Py_ssize_t pitch, Py_ssize_t n, real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
     """y[p * y_p + k * y_k] = cells[p * pitch + k] for p < P and k < n."""
-    cdef vec rows[LANES]
-    cdef Py_ssize_t p, k, v, q, left
-    if y_k == 1:
+    cdef Py_ssize_t p, k
+    if y_p == 1 and y_k != 1:
+        copy_transposed(y, y_k, cells, pitch, P, n)
+    elif y_k == 1:
         for p in range(P):
-            for v in range(ceil_div(n, LANES)):
-                store_part(y + p * y_p + v * LANES, load(cells + p * pitch + v * LANES), min(LANES, n - v * LANES))
-    elif y_p == 1:
-        for v in range(ceil_div(n, LANES)):
-            for q in range(ceil_div(P, LANES)):
-                left = min(LANES, P - q * LANES)
-                for p in range(LANES):
-                    rows[p] = load(cells + (q * LANES + min(p, left - 1)) * pitch + v * LANES)
-                transpose(rows)
-                for k in range(min(LANES, n - v * LANES)):
-                    store_part(y + (v * LANES + k) * y_k + q * LANES, rows[k], left)
+            copy_cells(y + p * y_p, cells + p * pitch, n, 1)
     else:
         for p in range(P):
             for k in range(n):
@@ -287,21 +281,12 @@ cdef void put_cells(const real *cells, Py_ssize_t P, Py_ssize_t pitch, Py_ssize_
 
 cdef void get_cells(real *cells, Py_ssize_t P, Py_ssize_t pitch, Py_ssize_t n, const real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
     """The inverse of put_cells: fetch partial sums."""
-    cdef vec rows[LANES]
-    cdef Py_ssize_t p, k, v, q, left
-    if y_p == 1:
-        for v in range(ceil_div(n, LANES)):
-            for q in range(ceil_div(P, LANES)):
-                left = min(LANES, P - q * LANES)
-                for k in range(min(LANES, n - v * LANES)):
-                    rows[k] = load_part(y + (v * LANES + k) * y_k + q * LANES, left)
-                transpose(rows)
-                for p in range(left):
-                    store(cells + (q * LANES + p) * pitch + v * LANES, rows[p])
+    cdef Py_ssize_t p
+    if y_p == 1 and y_k != 1:
+        copy_transposed(cells, pitch, y, y_k, n, P)
     else:
         for p in range(P):
-            for k in range(n):
-                cells[p * pitch + k] = y[p * y_p + k * y_k]
+            copy_cells(cells + p * pitch, y + p * y_p, n, y_k)
 
 
 cdef inline void run_row(Tile *t, Py_ssize_t n_outputs, int V, const real *a, Py_ssize_t a_p, const real *b, real *out, Py_ssize_t out_p) noexcept nogil:
@@ -344,6 +329,7 @@ cdef struct Job:
     const real *x                      # the sample's channels of the group
     const real *packed
     const real *bias
+    real *spread_bias                  # each repeated over the lanes, for ROW_VECTORS
     real *scratch
     bint first, last
 
@@ -438,7 +424,7 @@ cdef void run_lanes(const Job *job, const Box *box, const View *view) noexcept n
             k = part(n_out, tiles, i)
             P = part(n_out, tiles, i + 1) - k
             if job.last:
-                t.bias, t.bias_p = job.bias + k * LANES, LANES
+                t.bias, t.bias_p = job.spread_bias + k * LANES, LANES
             whole = row // reach if axes[2].y == 1 else 0
             run_tiles(P, V, whole, &t, w + k, x, y + k * cv.y_c)
             o = whole * reach
@@ -527,7 +513,7 @@ cdef void run_item(Job *job, Box *box, Py_ssize_t item, bint finite) noexcept no
         run_samples(job, box, n_samples)
         return
     if plan.copy:
-        view_in_scratch(cv.axis, job.x, cv.x_c, box, plan.mode == ROW_VECTORS, False, job.scratch, &view)
+        view_in_scratch(cv.axis, job.x, cv.x_c, box, plan.order, False, job.scratch, &view)
     else:
         view_in_place(cv.axis, job.x, cv.x_c, box, &view)
     if plan.mode == ROW_VECTORS:
@@ -550,8 +536,8 @@ cdef void run_unit(const Conv *cv, const Plan *plan, Py_ssize_t unit, Py_ssize_t
     job.cv, job.plan, job.packed, job.bias, job.scratch = cv, plan, packed, bias, bias + plan.bias_size
     job.group, job.n_out = group, min(plan.panels * plan.width, cv.n_out - k)
     job.channel = group * cv.n_out + k
-    pack_bias(cv, cv.bias + job.channel if cv.bias != NULL else NULL, job.n_out, plan.panels * plan.width,
-              plan.mode == ROW_VECTORS, bias)
+    job.spread_bias = bias + plan.panels * plan.width if plan.mode == ROW_VECTORS else NULL
+    pack_bias(cv.bias + job.channel if cv.bias != NULL else NULL, job.n_out, plan.panels * plan.width, bias, job.spread_bias)
     for block in range(plan.n_blocks):
         set_sum_block(cv, plan, block, &box)
         job.first, job.last = block == 0, block == plan.n_blocks - 1

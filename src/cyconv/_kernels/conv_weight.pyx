@@ -66,7 +66,7 @@ cdef void plan_gradient(Gradient *g, int n_threads) noexcept nogil:
     g.x_size = 0
     if many_taps(g):
         gradient_box(g, 0, &box)
-        g.x_size = g.chunk[0] * scratch_size(g.axis, &box, False)
+        g.x_size = g.chunk[0] * scratch_size(g.axis, &box, ANY_ORDER)
 
 
 cdef inline bint many_taps(const Gradient *g) noexcept nogil:
@@ -197,12 +197,12 @@ cdef void add_one_tap_tiles(const Gradient *g, const real *x, const Box *box, Py
 cdef void add_many_tap_tiles(const Gradient *g, const real *x, const Box *box, const real *packed,
                              real *scratch, real *sums) noexcept nogil:
     """The same with tiles of 14 (channel, tap) pairs, x zero-padded in scratch."""
-    cdef Py_ssize_t size = scratch_size(g.axis, box, False), pairs = g.n_c * g.n_taps
+    cdef Py_ssize_t size = scratch_size(g.axis, box, ANY_ORDER), pairs = g.n_c * g.n_taps
     cdef Py_ssize_t n, j, p, i, tap, tiles = ceil_div(pairs, max_p(g.V)), n_s = g.axis[2].n_taps, n_r = g.axis[1].n_taps
     cdef View view
     cdef Tile t
     for n in range(box.n_samples):
-        view_in_scratch(g.axis, x + n * g.x_n, g.x_c, box, False, True, scratch + n * size, &view)
+        view_in_scratch(g.axis, x + n * g.x_n, g.x_c, box, ANY_ORDER, True, scratch + n * size, &view)
     dy_steps(g, box, &t)
     t.n[0], t.a[0] = box.n_samples, size
     for i in range(3):
@@ -253,7 +253,7 @@ cdef void put_gradient(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, con
         for k in range(n_k):
             g.db[group * g.n_k + k0 + k] = sums[channels * g.n_taps * g.width + k] + <real>0
     if g.dw_c == g.n_taps and tap_step(g.axis, n_taps) == 1:
-        put_dense_gradient(g, channels * g.n_taps, n_k, sums, dw)
+        copy_transposed(dw, g.dw_k, sums, g.width, channels * g.n_taps, n_k)
         return
     for k in range(n_k):
         row = sums + k
@@ -264,20 +264,6 @@ cdef void put_gradient(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, con
                     for s in range(n_taps[2]):
                         out[s * g.axis[2].w] = row[0] + <real>0
                         row += g.width
-
-
-cdef void put_dense_gradient(const Gradient *g, Py_ssize_t n, Py_ssize_t n_k, const real *sums, real *dw) noexcept nogil:
-    """dw[k, j] = sums[j, k] for j < n, which follow each other in dw."""
-    cdef vec rows[LANES]
-    cdef vec zero = splat(0)
-    cdef Py_ssize_t v, q, i
-    for v in range(ceil_div(n_k, LANES)):
-        for q in range(ceil_div(n, LANES)):
-            for i in range(LANES):
-                rows[i] = load(sums + min(q * LANES + i, n - 1) * g.width + v * LANES) + zero
-            transpose(rows)
-            for i in range(min(LANES, n_k - v * LANES)):
-                store_part(dw + (v * LANES + i) * g.dw_k + q * LANES, rows[i], min(LANES, n - q * LANES))
 
 
 # ---------------------------------------------------------------- sharing out

@@ -3,7 +3,7 @@
    The compiler's flags decide the width; CYCONV_FLOAT64 makes the element a double. Where the
    compiler has no vector extension a vector is one element: slow, right, portable. */
 #pragma once
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -54,19 +54,28 @@ static inline void store_part(real *p, vec v, long n) { _mm512_mask_storeu_ps(p,
 #elif defined(__AVX512F__)
 static inline vec load_part(const real *p, long n) { return (vec)_mm512_maskz_loadu_pd((1u << n) - 1, p); }
 static inline void store_part(real *p, vec v, long n) { _mm512_mask_storeu_pd(p, (1u << n) - 1, (__m512d)v); }
+#elif defined(__AVX2__) && !defined(CYCONV_FLOAT64)
+static inline __m256i first(long n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline vec load_part(const real *p, long n) { return (vec)_mm256_maskload_ps(p, first(n)); }
+static inline void store_part(real *p, vec v, long n) { _mm256_maskstore_ps(p, first(n), (__m256)v); }
+#elif defined(__AVX2__)
+static inline __m256i first(long n)
+{
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+static inline vec load_part(const real *p, long n) { return (vec)_mm256_maskload_pd(p, first(n)); }
+static inline void store_part(real *p, vec v, long n) { _mm256_maskstore_pd(p, first(n), (__m256d)v); }
 #else
 static inline vec load_part(const real *p, long n)
 {
     vec v = splat(0);
-    for (long i = 0; i < n; i++)
-        ((real *)&v)[i] = p[i];
+    memcpy(&v, p, n * sizeof(real));
     return v;
 }
-static inline void store_part(real *p, vec v, long n)
-{
-    for (long i = 0; i < n; i++)
-        p[i] = ((const real *)&v)[i];
-}
+static inline void store_part(real *p, vec v, long n) { memcpy(p, &v, n * sizeof(real)); }
 #endif
 
 /* Transpose LANES vectors of LANES elements in registers: log2(LANES) rounds; round s swaps the

@@ -52,7 +52,7 @@ cdef inline int max_p(int V) noexcept nogil:
 cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t, const real *a, const real *b, real *out) noexcept nogil:
     # GCC unrolls the loops over P, and so keeps the accumulators in registers from their start to
     # their end, only inside another loop and without branches: hence count, ZEROS and the steps of 0.
-    cdef vec acc[ACCUMULATORS]
+    cdef vec acc[MAX_P * MAX_V]
     cdef vec w[MAX_V]
     cdef Py_ssize_t off[MAX_P]
     cdef Py_ssize_t i0, i1, i2, i3, n3 = t.n[3], a3 = t.a[3], b3 = t.b[3], b_v = t.b_v

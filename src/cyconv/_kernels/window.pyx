@@ -3,7 +3,13 @@
 
 from libc.string cimport memcpy, memset
 
+cdef enum Order:       # of a view
+    ANY_ORDER          # in place, or what the tiles read fastest
+    CELLS_ADJACENT     # the outputs of a row follow each other: (D, H, C, W) with stride 1
+    CHANNELS_ADJACENT  # (D, H, W, C)
+
 cdef enum:
+    SHORT_ROW = 64     # cells; longer rows of channels far apart are slow to transpose
     TABLE_ROW = 9      # integers of one phase in the table of _geometry.phase_table
 
 cdef struct Axis:
@@ -64,10 +70,10 @@ cdef void phase_axes(const Py_ssize_t *table, Py_ssize_t index, Axis *axes) noex
         axes[i].start, axes[i].stride, axes[i].step = row[6], row[7], row[8]
 
 
-cdef inline Cover cover(const Axis *axis, Py_ssize_t n_out, Py_ssize_t n_taps, bint unit_stride) noexcept nogil:
+cdef inline Cover cover(const Axis *axis, Py_ssize_t n_out, Py_ssize_t n_taps, Order order) noexcept nogil:
     cdef Cover c
     c.length = (n_out - 1) * axis.stride + (n_taps - 1) * axis.step + 1
-    if (unit_stride and axis.stride != 1) or c.length > n_out * n_taps:
+    if (order == CELLS_ADJACENT and axis.stride != 1) or c.length > n_out * n_taps:
         c.runs, c.length, c.step, c.out, c.tap = n_taps, n_out, axis.stride, 1, n_out
     else:
         c.runs, c.step, c.out, c.tap = 1, 1, axis.stride, axis.step
@@ -90,18 +96,20 @@ cdef inline void view_in_place(const Axis *axes, const real *x, Py_ssize_t x_c, 
         view.tap[i] = axes[i].step * axes[i].x
 
 
-cdef void view_in_scratch(const Axis *axes, const real *x, Py_ssize_t x_c, const Box *box, bint unit_stride,
+cdef void view_in_scratch(const Axis *axes, const real *x, Py_ssize_t x_c, const Box *box, Order order,
                           bint zero_rows, real *scratch, View *view) noexcept nogil:
     """Copy what ``box`` reads of the sample at ``x`` into ``scratch``.
 
-    Scratch is (D, H, W, C) when the channels of x are contiguous, else (D, H, C, W). Rows outside
-    the input are left unwritten unless ``zero_rows``: their taps are skipped.
+    The tiles read (D, H, W, C) fastest, but few channels or long rows are left as (D, H, C, W)
+    rather than transposed. Rows outside the input are left unwritten unless ``zero_rows``: their
+    taps are skipped.
     """
-    cdef Cover cd = cover(&axes[0], box.n_out[0], box.n_taps[0], False)
-    cdef Cover ch = cover(&axes[1], box.n_out[1], box.n_taps[1], False)
-    cdef Cover cw = cover(&axes[2], box.n_out[2], box.n_taps[2], unit_stride)
+    cdef Cover cd = cover(&axes[0], box.n_out[0], box.n_taps[0], ANY_ORDER)
+    cdef Cover ch = cover(&axes[1], box.n_out[1], box.n_taps[1], ANY_ORDER)
+    cdef Cover cw = cover(&axes[2], box.n_out[2], box.n_taps[2], order)
     cdef Py_ssize_t nc = box.n_channels, row_size = cw.size * nc, d, h, i_d, i_h
-    cdef bint channels_last = x_c == 1 and not unit_stride
+    cdef bint channels_last = order == CHANNELS_ADJACENT or (
+        order == ANY_ORDER and (x_c == 1 or (nc >= LANES // 2 and cw.size <= SHORT_ROW)))
     cdef real *row = scratch
     x += box.channel * x_c
     for d in range(cd.size):
@@ -122,17 +130,35 @@ cdef void view_in_scratch(const Axis *axes, const real *x, Py_ssize_t x_c, const
     view.out[0], view.tap[0] = cd.out * ch.size * row_size, cd.tap * ch.size * row_size
 
 
-cdef inline Py_ssize_t scratch_size(const Axis *axes, const Box *box, bint unit_stride) noexcept nogil:
+cdef inline Py_ssize_t scratch_size(const Axis *axes, const Box *box, Order order) noexcept nogil:
     """Reals that `view_in_scratch` writes."""
-    return (cover(&axes[0], box.n_out[0], box.n_taps[0], False).size
-            * cover(&axes[1], box.n_out[1], box.n_taps[1], False).size
-            * cover(&axes[2], box.n_out[2], box.n_taps[2], unit_stride).size * box.n_channels)
+    return (cover(&axes[0], box.n_out[0], box.n_taps[0], ANY_ORDER).size
+            * cover(&axes[1], box.n_out[1], box.n_taps[1], ANY_ORDER).size
+            * cover(&axes[2], box.n_out[2], box.n_taps[2], order).size * box.n_channels)
 
 
 cdef inline void prefetch_cells(const real *x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i, line = 64 // sizeof(real)
     for i in range(n // line):
         prefetch(x + i * line)
+
+
+cdef void copy_transposed(real *out, Py_ssize_t out_step, const real *x, Py_ssize_t x_step, Py_ssize_t n_rows, Py_ssize_t n_columns) noexcept nogil:
+    """out[j * out_step + i] = x[i * x_step + j] + 0, in registers by blocks of LANES x LANES."""
+    cdef vec cells[LANES]
+    cdef vec zero = splat(0)
+    cdef Py_ssize_t i_block, j_block, i, j, rows, columns, k
+    for j_block in range(ceil_div(n_columns, LANES)):
+        j = j_block * LANES
+        columns = min(LANES, n_columns - j)
+        for i_block in range(ceil_div(n_rows, LANES)):
+            i = i_block * LANES
+            rows = min(LANES, n_rows - i)
+            for k in range(LANES):
+                cells[k] = load_part(x + (i + k) * x_step + j, columns) + zero if k < rows else zero
+            transpose(cells)
+            for k in range(columns):
+                store_part(out + (j + k) * out_step + i, cells[k], rows)
 
 
 cdef inline void copy_cells(real *out, const real *x, Py_ssize_t n, Py_ssize_t step) noexcept nogil:
@@ -147,31 +173,40 @@ cdef inline void copy_cells(real *out, const real *x, Py_ssize_t n, Py_ssize_t s
             out[i] = x[i * step]
 
 
-cdef inline void fill_row(const Axis *axis, const Cover *c, const real *x, Py_ssize_t x_c, Py_ssize_t nc,
-                          bint channels_last, Py_ssize_t out, Py_ssize_t tap, real *row) noexcept nogil:
-    cdef Py_ssize_t run, i, first, last, k, begin, x_w = axis.x * c.step
-    cdef const real *source
+cdef void fill_row(const Axis *axis, const Cover *c, const real *x, Py_ssize_t x_c, Py_ssize_t nc, bint channels_last,
+                   Py_ssize_t out, Py_ssize_t tap, real *row) noexcept nogil:
+    """One row of scratch: zeros, cells of x, zeros, for each run."""
+    cdef Py_ssize_t run, first, last, k, begin
     cdef real *cells
     for run in range(c.runs):
         begin = input_cell(axis, c, out, tap, run * c.length)
         first = first_inside(begin, c.step, 0, c.length)
         last = max(first_inside(begin, c.step, axis.n_in, c.length), first)
-        source = x + (begin + first * c.step) * axis.x
         cells = row + run * c.length * (nc if channels_last else 1)
         if channels_last:
             memset(cells, 0, first * nc * sizeof(real))
-            if x_w == nc:
-                memcpy(cells + first * nc, source, (last - first) * nc * sizeof(real))
-            else:
-                for i in range(last - first):
-                    memcpy(cells + (first + i) * nc, source + i * x_w, nc * sizeof(real))
             memset(cells + last * nc, 0, (c.length - last) * nc * sizeof(real))
-            continue
-        for k in range(nc):
-            for i in range(first):
-                cells[i] = 0
-            copy_cells(cells + first, source, last - first, x_w)
-            for i in range(last, c.length):
-                cells[i] = 0
-            cells += c.size
-            source += x_c
+        else:
+            for k in range(nc):
+                memset(cells + k * c.size, 0, first * sizeof(real))
+                memset(cells + k * c.size + last, 0, (c.length - last) * sizeof(real))
+        fill_run(cells + first * (nc if channels_last else 1), c.size, x + (begin + first * c.step) * axis.x,
+                 last - first, axis.x * c.step, nc, x_c, channels_last)
+
+
+cdef inline void fill_run(real *cells, Py_ssize_t pitch, const real *x, Py_ssize_t n, Py_ssize_t x_w, Py_ssize_t nc,
+                          Py_ssize_t x_c, bint channels_last) noexcept nogil:
+    """cells[i, c], or cells[c, i] with ``pitch``, = x[i, c] for i < n."""
+    cdef Py_ssize_t i
+    if channels_last and x_c == 1 and x_w == nc:
+        copy_cells(cells, x, n * nc, 1)
+    elif channels_last and x_w == 1:
+        copy_transposed(cells, nc, x, x_c, nc, n)
+    elif channels_last:
+        for i in range(n):
+            copy_cells(cells + i * nc, x + i * x_w, nc, x_c)
+    elif x_c == 1:
+        copy_transposed(cells, pitch, x, x_w, n, nc)
+    else:
+        for i in range(nc):
+            copy_cells(cells + i * pitch, x + i * x_c, n, x_w)

@@ -1,12 +1,14 @@
 """One implementation per operation, public under a name for every rank (``conv2d``, ``conv``, ...)."""
 
 import inspect
+from dataclasses import dataclass
 
 from .. import _geometry, _threads
 
-# About 50 us of work for one thread; a team of two starts and stops in 1 to 5 us when it is awake,
-# in 30 to 100 us when it sleeps.
-SERIAL_WORK = 2_000_000
+# Multiplications that take one thread about 80 us. A team of two starts and stops in 1 to 5 us when
+# it is awake and alone on its cores, in 30 to 100 us when it sleeps, and waits for the scheduler when
+# another process has one of the cores.
+SERIAL_WORK = 8_000_000
 
 LETTERS = {
     1: {"SPATIAL": "W", "KERNEL": "S", "OUTPUTS": "Q"},
@@ -75,13 +77,26 @@ def spatial_of(shape, channels_last):
     return shape[1:-1] if channels_last else shape[2:]
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A value of a kind that no parameter takes, for the error to show. Unlike 1.0 or True it never equals 1."""
+
+    text: str
+
+    def __repr__(self):
+        return self.text
+
+
 def frozen(value):
-    """Sequences and arrays as tuples, so that a plan can be looked up by its arguments."""
-    if isinstance(value, (int, str)):
+    """``value`` as a plan can be looked up by it: integers as int, sequences and arrays as tuples."""
+    if type(value) is int or value is None or isinstance(value, str):
         return value
     if hasattr(value, "tolist"):
         value = value.tolist()
-    return tuple(frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
+    if _geometry.is_integer(value):
+        return int(value)
+    entries = _geometry.as_tuple(value)
+    return Refused(repr(value)) if entries is None else tuple(frozen(v) for v in entries)
 
 
 def team(n_threads, work):

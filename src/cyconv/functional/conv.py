@@ -4,6 +4,7 @@ A plan holds all that follows from shapes and parameters alone; it is looked up,
 the same call comes again.
 """
 
+from collections.abc import Collection
 from functools import lru_cache
 from math import prod
 from typing import NamedTuple
@@ -81,6 +82,13 @@ def check_groups(function, groups):
         raise ValueError(f"{function}: groups must be an int >= 1, got {groups!r}")
 
 
+def check_needs(function, needs):
+    is_collection = isinstance(needs, Collection) and not isinstance(needs, str)
+    if not is_collection or not all(name in ConvGrads._fields for name in needs):
+        kind = ValueError if is_collection else TypeError
+        raise kind(f"{function}: needs must be a collection of 'x', 'weight' and 'bias', got {needs!r}")
+
+
 def covers(phases, what, extents):
     return all(sum(getattr(p, what) for p in axis) == n for axis, n in zip(phases, extents))
 
@@ -97,7 +105,7 @@ class Call(NamedTuple):
 
 def prepare(function, x_shape, weight_shape, dtype, stride, padding, dilation, groups, input_dilation, flip,
             channels_last, n_threads):
-    plan = plan_conv(function, x_shape, weight_shape, frozen(stride), frozen(padding), frozen(dilation), groups,
+    plan = plan_conv(function, x_shape, weight_shape, frozen(stride), frozen(padding), frozen(dilation), frozen(groups),
                      frozen(input_dilation), bool(flip), channels_last)
     return Call(plan, _kernels.kernels[dtype], groups, channels_last, team(n_threads, plan.work))
 
@@ -309,6 +317,8 @@ def _conv_grad_weight(function, rank, grad_out, x, kernel_size, *, stride=1, pad
     x, _ = batched(function, "x", x, rank, channels_last)
     check_groups(function, groups)
     axis = -1 if channels_last else 1
+    if x.shape[axis] % groups:
+        raise ValueError(f"{function}: groups={groups} must divide in_channels={x.shape[axis]}")
     weight_shape = (grad_out.shape[axis], x.shape[axis] // groups, *kernel)
     call = prepare(function, x.shape, weight_shape, x.dtype, stride, padding, dilation, groups, input_dilation, flip,
                    channels_last, n_threads)
@@ -384,9 +394,7 @@ def _conv_backward(function, rank, grad_out, x, weight, *, stride=1, padding=0, 
     >>> grads.x is None, grads.weight.ravel(), grads.bias
     (True, array([ 8., 12., 20., 24.]), array([4.]))
     """
-    unknown = set(needs) - {"x", "weight", "bias"}
-    if unknown or isinstance(needs, str):
-        raise ValueError(f"{function}: needs must be a collection of 'x', 'weight' and 'bias', got {needs!r}")
+    check_needs(function, needs)
     channels_last = _arrays.is_channels_last(function, data_format)
     grad_out, x, weight = _arrays.as_reals(function, grad_out=grad_out, x=x, weight=weight)
     rank = check_weight(function, rank, weight.shape)

@@ -35,11 +35,14 @@ def relu(x, *, out=None, n_threads=None):
     >>> cyconv.relu([-1.0, 0.0, 2.0])
     array([0., 0., 2.])
     """
+    given = x
     (x,) = _arrays.as_reals("relu", x=x)
     x = np.ascontiguousarray(x).reshape(x.shape)
-    y, _ = (x, False) if out is x else _arrays.output_for("relu", out, x.shape, x.dtype, ())
+    y, copy = _arrays.output_for("relu", out, x.shape, x.dtype, () if out is given else (x,))
     _kernels.kernels[x.dtype].relu(x, y, team(n_threads, x.size))
-    return y
+    if copy:
+        out[...] = y
+    return out if copy else y
 
 
 def relu_backward(grad_out, y, *, n_threads=None):

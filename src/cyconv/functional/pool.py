@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from math import isfinite, prod
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -12,16 +13,19 @@ from ._ranked import batched, check_shape, frozen, input_shape_of, ranked, shape
 # Taps are counted in floats inside the kernels.
 MAX_TAPS = 2**24
 
+# A cell takes about as long as so many multiplications of a convolution.
+WORK_PER_CELL = 16
+
 
 class Plan(NamedTuple):
     """What the shapes and parameters of a pooling determine."""
 
     out_shape: tuple
     table: np.ndarray              # the window as _geometry.phase_table
-    spans: np.ndarray              # per tap of the last axis: the outputs that it serves
-    cells: np.ndarray              # per tap of the window: its cell in the plane, from the first tap on
+    inside: np.ndarray             # per output of each axis in turn: first tap and number of taps inside x
     counts: dict                   # for count_include_pad False, True: cells that count, per axis and output
-    work: int                      # cells visited
+    cells: np.ndarray              # per tap of the window: its cell in the plane, from the first tap on
+    work: int                      # cells visited, as multiplications that take as long
 
 
 @lru_cache(maxsize=4096, typed=True)
@@ -37,15 +41,16 @@ def plan_pool(function, x_shape, kernel_size, stride, padding, dilation, ceil_mo
     channels = x_shape[-1 if channels_last else 1]
     out_shape = shape_of(x_shape[0], channels, outputs, channels_last)
     _geometry.check_elements(function, out_shape)
+    unit = [(0, 1)] * (3 - len(sizes))
+    inside = unit + [span for n, w, o in zip(sizes, windows, outputs) for span in w.taps_in(0, n, o)]
+    padded = unit + [span for n, w, o in zip(sizes, windows, outputs) for span in w.taps_in(-w.low, n + w.high, o)]
     return Plan(
         out_shape,
         np.array(_geometry.phase_table(windows, outputs), np.intp),
-        np.array([windows[-1].outputs_inside(s, sizes[-1], outputs[-1]) for s in range(windows[-1].kernel)], np.intp),
+        np.array(inside, np.intp),
+        {include: np.array([n for _, n in spans], np.intp) for include, spans in ((False, inside), (True, padded))},
         cells_of_taps(sizes, windows),
-        {include: np.array([1] * (3 - len(sizes)) + [count for n, w, o in zip(sizes, windows, outputs) for count in
-                           (w.cells_in(-w.low, n + w.high, o) if include else w.cells_in(0, n, o))], np.intp)
-         for include in (False, True)},
-        prod(out_shape) * taps,
+        prod(out_shape) * taps * WORK_PER_CELL,
     )
 
 
@@ -57,12 +62,18 @@ def cells_of_taps(sizes, windows):
     return cells.ravel()
 
 
-def pool_rank(rank, kernel_size, ndim):
+def pool_rank(function, rank, kernel_size, ndim):
     """The rank of a pooling, from the name, the kernel size, or a batch of ``ndim`` axes."""
     if rank is not None:
         return rank
     sizes = _geometry.as_tuple(kernel_size)
-    return ndim - 2 if sizes is None or len(sizes) == 1 else len(sizes)
+    return checked_rank(function, ndim - 2 if sizes is None or len(sizes) == 1 else len(sizes))
+
+
+def checked_rank(function, rank):
+    if not 1 <= rank <= 3:
+        raise ValueError(f"{function}: arrays must have 1 to 3 spatial axes, got {rank}")
+    return rank
 
 
 def prepare(function, x_shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last):
@@ -124,12 +135,12 @@ def _max_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilatio
     """
     channels_last = _arrays.is_channels_last(function, data_format)
     (x,) = _arrays.as_reals(function, x=x)
-    x, is_single = batched(function, "x", x, pool_rank(rank, kernel_size, x.ndim), channels_last)
+    x, is_single = batched(function, "x", x, pool_rank(function, rank, kernel_size, x.ndim), channels_last)
     plan = prepare(function, x.shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
     y = np.empty(plan.out_shape, x.dtype)
     indices = np.empty(plan.out_shape, np.int64) if return_indices else None
     if y.size:
-        _kernels.kernels[x.dtype].max_pool(x, y, indices, plan.table, plan.spans, plan.cells, channels_last,
+        _kernels.kernels[x.dtype].max_pool(x, y, indices, plan.table, plan.inside, plan.cells, channels_last,
                                            team(n_threads, plan.work))
     if is_single:
         y, indices = y[0], indices[0] if return_indices else None
@@ -174,10 +185,10 @@ def _max_pool_backward(function, rank, grad_out, indices, input_shape, *, data_f
     channels_last = _arrays.is_channels_last(function, data_format)
     (grad_out,) = _arrays.as_reals(function, grad_out=grad_out)
     if rank is None:
-        rank = len(_geometry.as_tuple(input_shape) or ()) - (2 if grad_out.ndim == len(input_shape) else 1)
+        rank = checked_rank(function, len(_geometry.as_tuple(input_shape) or ()) - 2)
     grad_out, is_single = batched(function, "grad_out", grad_out, rank, channels_last)
     shape = input_shape_of(function, input_shape, rank, is_single)
-    indices = np.asarray(indices)
+    indices = _arrays.as_array(function, "indices", indices)
     if indices.dtype.kind not in "iu":
         raise TypeError(f"{function}: indices must be integers, got dtype {indices.dtype}")
     indices = indices[None] if is_single else indices
@@ -185,25 +196,34 @@ def _max_pool_backward(function, rank, grad_out, indices, input_shape, *, data_f
     axis = -1 if channels_last else 1
     if grad_out.shape[0] != shape[0] or grad_out.shape[axis] != shape[axis]:
         raise ValueError(f"{function}: grad_out of shape {grad_out.shape} and input_shape {shape} differ in N or C")
-    if indices.dtype == np.uint64 and indices.size and indices.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"{function}: index {indices.max()} is outside the input plane")
+    plane = prod(spatial_of(shape, channels_last))
+    if indices.dtype == np.uint64 and (indices >= plane).any():  # before large ones become negative
+        raise outside(function, indices, np.argmax(indices >= plane), plane)
     indices = np.ascontiguousarray(indices, np.int64)
     dx = np.zeros(shape, grad_out.dtype)
     bad = _kernels.kernels[dx.dtype].max_pool_backward(np.ascontiguousarray(grad_out), indices, dx, channels_last,
-                                                       team(n_threads, dx.size))
+                                                       team(n_threads, grad_out.size * WORK_PER_CELL))
     if bad >= 0:
-        position = tuple(int(i) for i in np.unravel_index(bad, indices.shape))
-        raise ValueError(f"{function}: index {indices[position]} at position {position} is outside the input plane of "
-                         f"{prod(spatial_of(shape, channels_last))} cells")
+        raise outside(function, indices, bad, plane)
     return dx[0] if is_single else dx
 
 
-def mean_divisor(function, divisor_override):
+def outside(function, indices, flat, plane):
+    position = tuple(int(i) for i in np.unravel_index(flat, indices.shape))
+    return ValueError(f"{function}: index {indices[position]} at position {position} is outside the input plane of "
+                      f"{plane} cells")
+
+
+def mean_divisor(function, divisor_override, dtype):
+    """What the kernel divides by, 0.0 for the number of cells that count."""
     if divisor_override is None:
         return 0.0
-    value = float(divisor_override)
+    is_number = isinstance(divisor_override, Real)
+    with np.errstate(over="ignore", under="ignore"):
+        value = float(dtype.type(divisor_override)) if is_number else 0.0
     if value == 0 or not isfinite(value):
-        raise ValueError(f"{function}: divisor_override must be a finite number other than 0, got {divisor_override!r}")
+        kind = ValueError if is_number else TypeError
+        raise kind(f"{function}: divisor_override must be a finite {dtype} other than 0, got {divisor_override!r}")
     return value
 
 
@@ -246,13 +266,14 @@ def _avg_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilatio
     """
     channels_last = _arrays.is_channels_last(function, data_format)
     (x,) = _arrays.as_reals(function, x=x)
-    x, is_single = batched(function, "x", x, pool_rank(rank, kernel_size, x.ndim), channels_last)
+    x, is_single = batched(function, "x", x, pool_rank(function, rank, kernel_size, x.ndim), channels_last)
     plan = prepare(function, x.shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
+    divisor = mean_divisor(function, divisor_override, x.dtype)
     y = np.empty(plan.out_shape, x.dtype)
     if y.size:
         _kernels.kernels[x.dtype].avg_pool(
-            x, y, plan.table, plan.spans, plan.counts[bool(count_include_pad)],
-            mean_divisor(function, divisor_override), channels_last, team(n_threads, plan.work))
+            x, y, plan.table, plan.inside, plan.counts[bool(count_include_pad)], divisor, channels_last,
+            team(n_threads, plan.work))
     return y[0] if is_single else y
 
 
@@ -289,16 +310,17 @@ def _avg_pool_backward(function, rank, grad_out, input_shape, kernel_size, strid
     """
     channels_last = _arrays.is_channels_last(function, data_format)
     (grad_out,) = _arrays.as_reals(function, grad_out=grad_out)
-    rank = pool_rank(rank, kernel_size, len(_geometry.as_tuple(input_shape) or ()))
+    rank = pool_rank(function, rank, kernel_size, len(_geometry.as_tuple(input_shape) or ()))
     grad_out, is_single = batched(function, "grad_out", grad_out, rank, channels_last)
     shape = input_shape_of(function, input_shape, rank, is_single)
     plan = prepare(function, shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
     check_shape(function, "grad_out", grad_out, plan.out_shape)
+    divisor = mean_divisor(function, divisor_override, grad_out.dtype)
     dx = np.zeros(shape, grad_out.dtype)
     if grad_out.size and dx.size:
         _kernels.kernels[dx.dtype].avg_pool_backward(
-            grad_out, dx, plan.table, plan.spans, plan.counts[bool(count_include_pad)],
-            mean_divisor(function, divisor_override), channels_last, team(n_threads, plan.work))
+            grad_out, dx, plan.table, plan.inside, plan.counts[bool(count_include_pad)], divisor, channels_last,
+            team(n_threads, plan.work))
     return dx[0] if is_single else dx
 
 

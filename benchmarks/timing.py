@@ -1,0 +1,36 @@
+"""Interleaved timing of contenders on a shared machine.
+
+Every round gives each contender a short pause, in which the spinning threads of the others fall
+asleep, one untimed call and a few timed ones. Medians over all rounds are compared.
+"""
+
+import time
+from statistics import median
+
+
+def interleaved(contenders, rounds=7, seconds=0.02):
+    """Median seconds per call of each contender, a dict of name to function without arguments."""
+    times = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, call in contenders.items():
+            time.sleep(0.005)
+            call()
+            begin = now = time.perf_counter()
+            while now - begin < seconds:
+                start = now
+                call()
+                now = time.perf_counter()
+                times[name].append(now - start)
+    return {name: median(values) for name, values in times.items()}
+
+
+def fma_peak(dtype, n_threads, rounds=9):
+    """GFLOP/s of fused multiply-adds on data in registers, the best of several rounds."""
+    from cyconv import _kernels
+
+    work, best = _kernels.kernels[dtype].fma_work, 0.0
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        operations = work(1_000_000, n_threads)
+        best = max(best, operations / (time.perf_counter() - begin) / 1e9)
+    return best

@@ -1,0 +1,85 @@
+"""What the parameters of an estimator may be, in words and as a test."""
+
+from collections.abc import Mapping
+from math import inf, isfinite
+from numbers import Integral, Real
+
+import numpy as np
+
+
+def flag(value):
+    return isinstance(value, (bool, np.bool_))
+
+
+def whole(low):
+    return lambda value: isinstance(value, Integral) and not flag(value) and value >= low
+
+
+def real(test):
+    return lambda value: isinstance(value, Real) and not flag(value) and isfinite(value) and test(value)
+
+
+def sequence_of(test):
+    return lambda value: isinstance(value, (tuple, list)) and all(map(test, value))
+
+
+def one_of(*options):
+    return lambda value: (value is None or isinstance(value, str)) and value in options
+
+
+def any_of(*tests):
+    return lambda value: any(test(value) for test in tests)
+
+
+COUNT = ("an int >= 1", whole(1))
+SIZES = ("an int >= 1 or a sequence of them", any_of(whole(1), sequence_of(whole(1))))
+WINDOW = ("an int >= 1, or a sequence with one for each conv layer",
+          any_of(whole(1), sequence_of(any_of(whole(1), sequence_of(whole(1))))))
+FLAG = ("True or False", flag)
+POSITIVE = ("a number > 0", real(lambda v: v > 0))
+NOT_NEGATIVE = ("a number >= 0", real(lambda v: v >= 0))
+BELOW_ONE = ("a number in [0, 1)", real(lambda v: 0 <= v < 1))
+
+RULES = {
+    "conv_channels": SIZES,
+    "kernel_size": WINDOW,
+    "stride": WINDOW,
+    "dilation": WINDOW,
+    "pool_size": WINDOW,
+    "pool": ("'max', 'avg', None or a sequence of them",
+             any_of(one_of("max", "avg", None), sequence_of(one_of("max", "avg", None)))),
+    "activation": ("'relu' or 'identity'", one_of("relu", "identity")),
+    "dropout": BELOW_ONE,
+    "hidden_layer_sizes": SIZES,
+    "input_shape": ("None or a tuple of one to four ints >= 1", any_of(
+        one_of(None), lambda v: sequence_of(whole(1))(v) and 1 <= len(v) <= 4)),
+    "spatial_dims": ("None, 1, 2 or 3", any_of(one_of(None), lambda v: whole(1)(v) and v <= 3)),
+    "data_format": ("'channels_first' or 'channels_last'", one_of("channels_first", "channels_last")),
+    "solver": ("'adam' or 'sgd'", one_of("adam", "sgd")),
+    "alpha": NOT_NEGATIVE,
+    "batch_size": ("'auto' or an int >= 1", any_of(one_of("auto"), whole(1))),
+    "learning_rate_init": POSITIVE,
+    "max_iter": COUNT,
+    "shuffle": FLAG,
+    "tol": NOT_NEGATIVE,
+    "verbose": ("a bool or an int >= 0", any_of(flag, whole(0))),
+    "warm_start": FLAG,
+    "momentum": ("a number in [0, 1]", real(lambda v: 0 <= v <= 1)),
+    "nesterovs_momentum": FLAG,
+    "n_iter_no_change": ("an int >= 1 or numpy.inf", any_of(whole(1), lambda v: isinstance(v, Real) and v == inf)),
+    "beta_1": BELOW_ONE,
+    "beta_2": BELOW_ONE,
+    "epsilon": POSITIVE,
+    "class_weight": ("None, 'balanced' or a dict", any_of(
+        one_of(None, "balanced"), lambda v: isinstance(v, Mapping))),
+    "n_jobs": ("None or an int other than 0", any_of(one_of(None), lambda v: whole(-inf)(v) and v != 0)),
+}
+
+
+def check_parameters(estimator):
+    """ValueError for the first parameter that breaks its rule; padding is checked where it is used."""
+    for name, value in estimator.get_params(deep=False).items():
+        words, test = RULES.get(name, (None, None))
+        if test is not None and not test(value):
+            raise ValueError(f"The {name!r} parameter of {type(estimator).__name__} must be {words}. "
+                             f"Got {value!r} instead.")

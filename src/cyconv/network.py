@@ -1,0 +1,325 @@
+"""Sequential: layers joined into a network, with all parameters in one vector.
+
+The vector holds all weights, then all biases, each in the order of the layers; every named parameter is
+a view into it, so an optimizer updates the whole network at once. What a layer computes is in `layers`,
+what is minimised in `losses`.
+"""
+
+from math import prod
+
+import numpy as np
+
+from ._geometry import receptive_field
+from .layers import Dense, Dropout, Layer, Mode
+from .losses import softmax_cross_entropy
+
+__all__ = ["Sequential", "random_stream"]
+
+INITIAL, SHUFFLE, DROPOUT = range(3)     # purposes of random numbers
+
+
+def random_stream(seed, purpose, step=0):
+    """Random generator whose numbers depend on its arguments and on nothing that was drawn before.
+
+    Parameters
+    ----------
+    seed : int
+        0 to 2**128 - 1.
+    purpose : int
+        0 to 2**64 - 1; different numbers for different uses of one seed.
+    step : int, default 0
+        0 to 2**64 - 1; different numbers at every step.
+
+    Returns
+    -------
+    numpy.random.Generator
+        Over Philox, a counter-based generator, with the seed as key and (purpose, step) as counter.
+    """
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, step, purpose, 0]))
+
+
+class Sequential:
+    """Network of layers, each fed by the one before.
+
+    Parameters
+    ----------
+    layers : sequence of Layer or of (str, Layer)
+        Layers without a name get one: their class in lower case and a number, such as "conv2".
+    input_shape : tuple of int
+        Shape of one sample as the arrays hold it: (C, *spatial) with one to three spatial axes,
+        (*spatial, C) for channels_last, or (F,) for a vector.
+    dtype : dtype, default float32
+        float32 or float64, of parameters and computation.
+    data_format : {"channels_first", "channels_last"}, default "channels_first"
+        Layout of the arrays that go in and out. Parameters do not depend on it.
+    random_state : int or None, default None
+        Seed of initial weights and dropout, 0 to 2**128 - 1; None takes a new one from the system.
+    parameters : dict of str to ndarray or None, default None
+        Values to start from instead of random ones, see `load_parameters`.
+
+    Attributes
+    ----------
+    names : tuple of str
+    layers : tuple of Layer
+    shapes : tuple of tuple of int
+        Shape (C, *spatial) or (F,) of the input and of each layer's output, for one sample.
+    vector : ndarray of shape (n_params,)
+        All parameters.
+    weights : ndarray
+        The part of vector that holds weights and no biases.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        When a layer cannot take what the one before puts out; it names the layer and the shapes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import Conv, Dense, MaxPool, ReLU
+    >>> network = Sequential([Conv(4, padding="same"), ReLU(), MaxPool(), Dense(10)], (1, 8, 8), random_state=0)
+    >>> network.forward(np.zeros((5, 1, 8, 8)))[0].shape
+    (5, 10)
+    >>> print(network.summary())
+    layer                                           output shape  parameters  multiplications  receptive field
+    conv1     Conv(out_channels=4, padding='same')  4 x 8 x 8             40            2,304  3 x 3
+    relu1     ReLU()                                4 x 8 x 8              0                0  3 x 3
+    maxpool1  MaxPool()                             4 x 4 x 4              0                0  4 x 4
+    dense1    Dense(units=10)                       10                   650              640  8 x 8
+    total                                                                690            2,944
+    """
+
+    def __init__(self, layers, input_shape, *, dtype=np.float32, data_format="channels_first", random_state=None,
+                 parameters=None):
+        self.names, self.layers = named_layers(layers)
+        self.input_shape = tuple(input_shape)
+        self.dtype = np.dtype(dtype)
+        self.data_format = data_format
+        self.seed = np.random.SeedSequence().entropy if random_state is None else random_state
+        if self.dtype not in (np.float32, np.float64):
+            raise TypeError(f"Sequential: dtype must be float32 or float64, got {self.dtype}")
+        if data_format not in ("channels_first", "channels_last"):
+            raise ValueError("Sequential: data_format must be 'channels_first' or 'channels_last', "
+                             f"got {data_format!r}")
+        self.shapes = self._layer_shapes()
+        self._allocate()
+        if parameters is None:
+            self._initialize()
+        else:
+            self.load_parameters(parameters)
+
+    # ------------------------------------------------------------ building
+
+    def _layer_shapes(self):
+        shape = self.input_shape
+        if self.data_format == "channels_last" and len(shape) > 1:
+            shape = (shape[-1], *shape[:-1])
+        shapes = [shape]
+        for name, layer in zip(self.names, self.layers):
+            try:
+                shapes.append(layer.output_shape(shapes[-1]))
+            except ValueError as error:
+                raise ValueError(f"Sequential: layer {name!r}, {layer!r}, does not fit its input of shape "
+                                 f"{shapes[-1]}: {error}") from error
+        return tuple(shapes)
+
+    def _allocate(self):
+        """The vector, and for each layer the slices of its parameters and views into the vector."""
+        owned = [layer.parameter_shapes(shape) for layer, shape in zip(self.layers, self.shapes)]
+        by_kind = sorted(((number, name) for number, shapes in enumerate(owned) for name in shapes),
+                         key=lambda item: item[1] != "weight")
+        self._slices, end = [{} for _ in owned], 0
+        for number, name in by_kind:
+            start, end = end, end + prod(owned[number][name])
+            self._slices[number][name] = slice(start, end)
+        self.vector = np.zeros(end, self.dtype)
+        self._params = [{name: self.vector[slices[name]].reshape(shape) for name, shape in shapes.items()}
+                        for slices, shapes in zip(self._slices, owned)]
+        self.weights = self.vector[:sum(p["weight"].size for p in self._params if p)]
+        self._first = next((number for number, p in enumerate(self._params) if p), len(owned))
+        self._has_dropout = any(isinstance(layer, Dropout) for layer in self.layers)
+
+    def _initialize(self):
+        rng = random_stream(self.seed, INITIAL)
+        for layer, shape, params in zip(self.layers, self.shapes, self._params):
+            for name, value in layer.initialize(shape, rng, self.dtype).items():
+                params[name][...] = value
+
+    # ------------------------------------------------------------ parameters in and out
+
+    def _named(self, params):
+        return {f"{name}.{key}": value for name, own in zip(self.names, params) for key, value in own.items()}
+
+    def parameters(self):
+        """Copies of all parameters, named "<layer>.weight" and "<layer>.bias", in the order of the layers.
+
+        Layouts are PyTorch's: (out_channels, in_channels / groups, *kernel) or (units, features), and
+        (out_channels,) for a bias.
+        """
+        return {name: value.copy() for name, value in self._named(self._params).items()}
+
+    def load_parameters(self, parameters):
+        """Copy values into all parameters.
+
+        Parameters
+        ----------
+        parameters : dict of str to array_like
+            With the names and shapes of `parameters`.
+
+        Raises
+        ------
+        ValueError
+            When a name is missing or unknown, or a shape differs; nothing is changed then.
+        """
+        own = self._named(self._params)
+        if own.keys() != parameters.keys():
+            raise ValueError(f"load_parameters: missing {sorted(own.keys() - parameters.keys())}, "
+                             f"unknown {sorted(parameters.keys() - own.keys())}")
+        for name, target in own.items():
+            if np.shape(parameters[name]) != target.shape:
+                raise ValueError(f"load_parameters: {name} must have shape {target.shape}, "
+                                 f"got {np.shape(parameters[name])}")
+        for name, target in own.items():
+            target[...] = parameters[name]
+
+    def scale_input(self, factor):
+        """Change the first weights so that x gives what ``factor * x`` gave before.
+
+        Exact when factor, a number > 0, is a power of two; for other factors as exact as the weights.
+        """
+        if self._first < len(self.layers):
+            self._params[self._first]["weight"] *= factor
+
+    # ------------------------------------------------------------ running
+
+    def forward(self, x, *, training=False, step=0, needs_input_grad=False, n_threads=None):
+        """Output of the network for a batch.
+
+        Parameters
+        ----------
+        x : array_like of shape (N, *input_shape)
+        training : bool, default False
+            Whether dropout drops and a backward function is wanted.
+        step : int, default 0
+            Number of this training step: with the seed, it alone decides what dropout drops.
+        needs_input_grad : bool, default False
+            Whether the gradient with respect to x is wanted.
+        n_threads : int or None, default None
+            As for the functions.
+
+        Returns
+        -------
+        y : ndarray of shape (N, *output_shape)
+        backward : callable or None
+            ``backward(dy) -> (dx, gradient)``: dx of the shape of x (None unless needs_input_grad),
+            gradient of the shape of `vector`. None unless training.
+        """
+        y = np.asarray(x, self.dtype)
+        if y.shape[1:] != self.input_shape:
+            expected = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"Sequential: x must have shape (N, {expected}), got {y.shape}")
+        rng = random_stream(self.seed, DROPOUT, step) if training and self._has_dropout else None
+        inner = Mode(training, self.data_format, n_threads, rng)
+        outer = inner if needs_input_grad else inner._replace(needs_input_grad=False)
+        backwards = []
+        for number, (layer, params) in enumerate(zip(self.layers, self._params)):
+            y, backward = layer.forward(y, params, inner if number > self._first else outer)
+            backwards.append(backward)
+        if not training:
+            return y, None
+        last = 0 if needs_input_grad else self._first
+        return y, lambda dy: self._backward(backwards, dy, last)
+
+    def _backward(self, backwards, dy, last):
+        gradient = np.empty_like(self.vector)
+        for number in range(len(backwards) - 1, last - 1, -1):
+            dy, gradients = backwards[number](dy)
+            for name, value in gradients.items():
+                gradient[self._slices[number][name]] = value.reshape(-1)
+        return dy, gradient
+
+    def loss_and_gradient(self, x, labels, sample_weight=None, *, step=0, n_threads=None):
+        """Softmax cross-entropy of a batch in training, and its gradient.
+
+        Parameters
+        ----------
+        x : array_like of shape (N, *input_shape)
+        labels : ndarray of shape (N,), int
+            Number of the right output, from 0.
+        sample_weight : ndarray of shape (N,) or None, default None
+        step, n_threads
+            As for `forward`.
+
+        Returns
+        -------
+        loss : float
+            Weighted mean over the batch.
+        gradient : ndarray of shape (n_params,)
+            With respect to `vector`.
+        """
+        logits, backward = self.forward(x, training=True, step=step, n_threads=n_threads)
+        loss, dlogits = softmax_cross_entropy(logits, labels, sample_weight)
+        return loss, backward(dlogits)[1]
+
+    # ------------------------------------------------------------ description
+
+    def receptive_fields(self):
+        """For each layer, the number of input cells that one output sees, per spatial axis."""
+        sizes = self.shapes[0][1:]
+        seen, windows = sizes, [[] for _ in sizes]
+        result = []
+        for layer, shape in zip(self.layers, self.shapes):
+            for axis, window in zip(windows, layer.window(shape)):
+                axis.append(window)
+            sees_all = isinstance(layer, Dense) or seen is None
+            seen = None if sees_all else tuple(receptive_field(axis) for axis in windows)
+            result.append(sizes if sees_all else seen)
+        return result
+
+    def summary(self):
+        """Table of layer, output shape, parameters, multiplications per sample and receptive field."""
+        rows = [("layer", "", "output shape", "parameters", "multiplications", "receptive field")]
+        totals = [0, 0]
+        for name, layer, before, after, seen in zip(self.names, self.layers, self.shapes, self.shapes[1:],
+                                                    self.receptive_fields()):
+            counts = layer.n_params(before), layer.n_macs(before)
+            totals = [total + count for total, count in zip(totals, counts)]
+            rows.append((name, repr(layer), by(self._as_stored(after)), *(f"{count:,}" for count in counts), by(seen)))
+        rows.append(("total", "", "", *(f"{total:,}" for total in totals), ""))
+        return table(rows, right_aligned=(3, 4))
+
+    def _as_stored(self, shape):
+        return (*shape[1:], shape[0]) if self.data_format == "channels_last" else shape
+
+    def __repr__(self):
+        inner = ", ".join(f"({name!r}, {layer!r})" for name, layer in zip(self.names, self.layers))
+        return f"Sequential([{inner}], input_shape={self.input_shape})"
+
+
+def named_layers(layers):
+    """Names and layers as two tuples; layers without a name are numbered by kind."""
+    names, found, count = [], [], {}
+    for entry in layers:
+        name, layer = (None, entry) if isinstance(entry, Layer) else entry
+        if name is None:
+            kind = type(layer).__name__.lower()
+            count[kind] = count.get(kind, 0) + 1
+            name = f"{kind}{count[kind]}"
+        names.append(name)
+        found.append(layer)
+    if len(set(names)) < len(names):
+        raise ValueError(f"Sequential: names of layers must differ, got {names}")
+    return tuple(names), tuple(found)
+
+
+def by(sizes):
+    return " x ".join(map(str, sizes))
+
+
+def table(rows, right_aligned):
+    """Rows of text in columns two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ("  ".join(cell.rjust(width) if number in right_aligned else cell.ljust(width)
+                       for number, (cell, width) in enumerate(zip(row, widths))) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,644 @@
+"""Convolution and its gradients: worked values, exact integers, equal bits, identities, kinds of arrays, errors."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cyconv
+import geometries
+import reference
+from arrays import HOSTILE, KINDS, LAYOUTS, assert_same_bits, channels_first, in_layout, integers
+from cyconv import _kernels
+
+FLOATS = (np.float32, np.float64)
+
+
+def results(x, weight, bias, dy, **parameters):
+    """The output and its gradients: y, dx, dweight, dbias."""
+    y = cyconv.conv(x, weight, bias, **parameters)
+    return y, *cyconv.conv_backward(dy, x, weight, **parameters)
+
+
+def names_and_layouts(data_format):
+    """What `results` returns and how it lies in memory."""
+    return ("y", data_format), ("dx", data_format), ("dweight", "channels_first"), ("dbias", "channels_first")
+
+
+# ---------------------------------------------------------------- values worked by hand
+
+X = np.arange(9.0).reshape(3, 3)
+W = [[0, 1], [2, 3]]
+FIVE = [[0, 2, -3, 2, -3], [-2, -2, -2, -1, -2], [-3, -3, 2, -2, 1], [-3, -2, 1, -3, 1], [0, -1, 0, 2, -3]]
+FIVE_W = [[-1, 0, -2], [1, 1, -1], [-1, -1, 0]]
+TENTHS = [[1, .9, 1.6, .3, .4], [.9, .2, 0, .5, 3], [.4, .2, .8, .6, .3], [.5, .8, 1, .7, 2.1]]
+RIGHT_ONLY = ((0, 0), (0, 1))
+
+WORKED = {
+    "1": (X, W, {}, [[19, 25], [37, 43]]),
+    "1_bias": (X, W, {"bias": [1]}, [[20, 26], [38, 44]]),
+    "2_padding": (X, W, {"padding": 1}, [[0, 3, 8, 4], [9, 19, 25, 10], [21, 37, 43, 16], [6, 7, 8, 0]]),
+    "2_strides": (X, W, {"padding": 1, "stride": (3, 2)}, [[0, 8], [6, 8]]),
+    "3": (X, [[0, 1], [1, -1]], {"bias": [1]}, [[1, 2], [4, 5]]),
+    "5_stride_1": (FIVE, FIVE_W, {"bias": [-1]}, [[9, -9, 7], [2, 5, 6], [-7, 9, -10]]),
+    "5_stride_2": (FIVE, FIVE_W, {"bias": [-1], "stride": 2}, [[9, 7], [-7, -10]]),
+    "6_stride_1": (TENTHS, [[1, 0], [1, 1]], {}, [[2.1, 1.1, 2.1, 3.8], [1.5, 1.2, 1.4, 1.4], [1.7, 2, 2.5, 3.4]]),
+    "6_stride_2": (TENTHS, [[1, 0], [1, 1]], {"stride": 2}, [[2.1, 2.1], [1.7, 2.5]]),
+    "6_right_column": (TENTHS, [[1, 0], [1, 1]], {"stride": 2, "padding": RIGHT_ONLY}, [[2.1, 2.1, 3.4], [1.7, 2.5, 2.4]]),
+    "7_flip": (X, [[3, 2], [1, 0]], {"flip": True}, [[19, 25], [37, 43]]),
+}
+
+
+@pytest.mark.parametrize("x, weight, parameters, expected", WORKED.values(), ids=WORKED)
+def test_worked_example(isa, x, weight, parameters, expected):
+    y = cyconv.conv2d(np.array([[x]]), np.array([[weight]]), **parameters)
+    np.testing.assert_allclose(y[0, 0], expected, rtol=1e-15)
+
+
+def test_worked_example_4_sums_over_input_channels(isa):
+    y = cyconv.conv2d(np.array([[X, X + 1]]), np.array([[W, np.add(W, 1)]]))
+    np.testing.assert_array_equal(y[0, 0], [[56, 72], [104, 120]])
+
+
+def test_worked_example_7_flip_rotates_the_kernel(isa):
+    """On an impulse the mathematical convolution shows the kernel, the correlation the rotated kernel."""
+    impulse, weight = np.array([[[[1.0]]]]), np.array([[[[1.0, 2], [3, 4]]]])
+    np.testing.assert_array_equal(cyconv.conv2d(impulse, weight, padding="full", flip=True), weight)
+    np.testing.assert_array_equal(cyconv.conv2d(impulse, weight, padding="full")[0, 0], [[4, 3], [2, 1]])
+
+
+def test_worked_example_7_in_one_dimension_is_numpy_convolve(isa, rng):
+    u, w = rng.integers(-8, 9, 20), rng.integers(-8, 9, 5)
+    s = cyconv.conv(u.reshape(1, 1, -1), w.reshape(1, 1, -1), padding="full", flip=True)
+    np.testing.assert_array_equal(s[0, 0], np.convolve(u, w))
+
+
+def test_worked_example_8_dilation_in_one_dimension(isa):
+    x, w, d = np.arange(10.0) ** 2, np.array([1.0, 10, 100]), 3
+    z = cyconv.conv(x.reshape(1, 1, -1), w.reshape(1, 1, -1), dilation=d)
+    np.testing.assert_array_equal(z[0, 0], [sum(w[i] * x[h + i * d] for i in range(3)) for h in range(4)])
+
+
+def test_worked_example_9_fractional_stride(isa, rng):
+    """Stride 2/3: upsample by 3, convolve, downsample by 2."""
+    x, weight = rng.integers(-8, 9, (1, 1, 4, 5)), rng.integers(-8, 9, (1, 1, 3, 3))
+    upsampled = np.zeros((1, 1, 10, 13))
+    upsampled[..., ::3, ::3] = x
+    np.testing.assert_array_equal(cyconv.conv2d(x, weight, stride=2, input_dilation=3),
+                                  cyconv.conv2d(upsampled, weight)[..., ::2, ::2])
+
+
+# ---------------------------------------------------------------- exact on integers
+
+N_BLOCKS, BLOCK = 80, 50
+
+
+def check_exact(seed, instruction_sets):
+    """The output and all gradients of one geometry, in every instruction set, dtype and layout."""
+    g = geometries.convolution(seed)
+    x, weight, bias, dy = g.integers()
+    bias = bias if seed % 3 else None
+    expected = (reference.conv(x, weight, bias, g.windows, g.outputs, g.groups),
+                reference.conv_grad_input(dy, weight, g.sizes, g.windows, g.groups),
+                reference.conv_grad_weight(dy, x, g.windows, g.groups),
+                reference.conv_grad_bias(dy))
+    for isa, dtype, data_format in product(instruction_sets, FLOATS, LAYOUTS):
+        _kernels.use(isa)
+        actual = results(in_layout(x.astype(dtype), data_format), weight.astype(dtype),
+                         None if bias is None else bias.astype(dtype), in_layout(dy.astype(dtype), data_format),
+                         **g.parameters, data_format=data_format, n_threads=g.n_threads)
+        for (name, layout), got, want in zip(names_and_layouts(data_format), actual, expected):
+            is_equal = got.dtype == dtype and np.array_equal(channels_first(got, layout), want)
+            assert is_equal, (name, isa, np.dtype(dtype).name, data_format, g)
+
+
+@pytest.mark.parametrize("block", range(N_BLOCKS))
+def test_exact_on_integers(block, every_isa, threads_at_any_size, nan_in_new_arrays):
+    for seed in range(block * BLOCK, (block + 1) * BLOCK):
+        check_exact(seed, every_isa)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("block", range(N_BLOCKS, 2000))
+def test_exact_on_many_more_integers(block, every_isa, threads_at_any_size, nan_in_new_arrays):
+    for seed in range(block * BLOCK, (block + 1) * BLOCK):
+        check_exact(seed, every_isa)
+
+
+def test_geometries_are_more_than_two_thousand_and_distinct():
+    drawn = [geometries.convolution(seed)._replace(seed=0) for seed in range(N_BLOCKS * BLOCK)]
+    assert len(set(drawn)) == len(drawn) > 2000
+
+
+# Sizes at which work is cut up that random geometries are too small for.
+LARGE = {
+    "packed_weights_of_many_channels": ((1, 1, 9, 17), (2100, 1, 8, 8), {}),
+    "several_blocks_of_panels": ((2, 300, 5, 5), (300, 300, 3, 3), {"padding": 1}),
+    "row_cut_for_the_scratch": ((1, 700, 2, 300), (3, 700, 1, 3), {"padding": (0, 1)}),
+    "taps_cut_into_blocks": ((1, 2, 70, 70), (3, 2, 64, 64), {"padding": 3}),
+    "many_slots_of_the_weight_gradient": ((9, 3, 40, 40), (5, 3, 3, 3), {"padding": 1}),
+    "blocks_of_the_weight_gradient": ((3, 96, 12, 12), (96, 96, 3, 3), {"stride": 2}),
+    "vgg": ((1, 64, 30, 30), (64, 64, 3, 3), {"padding": 1}),
+}
+
+
+@pytest.mark.parametrize("x_shape, weight_shape, parameters", LARGE.values(), ids=LARGE)
+def test_large_sizes_are_exact_and_have_the_same_bits_for_any_threads(x_shape, weight_shape, parameters, isa, rng):
+    x, weight, bias = (integers(rng, shape) for shape in (x_shape, weight_shape, weight_shape[:1]))
+    windows = cyconv._geometry.windows("", x_shape[2:], weight_shape[2:], **parameters)
+    y = reference.conv(*(a.astype(float) for a in (x, weight, bias)), windows,
+                       [w.output_size(n) for n, w in zip(x_shape[2:], windows)])
+    dy = integers(rng, y.shape)
+    single = results(*(a.astype(np.float32) for a in (x, weight, bias, dy)), **parameters, n_threads=1)
+    np.testing.assert_array_equal(single[0], y)
+    x, weight, bias, dy = (rng.standard_normal(a.shape, np.float32) for a in (x, weight, bias, dy))
+    single = results(x, weight, bias, dy, **parameters, n_threads=1)
+    for n_threads in (2, 3, 7):
+        for one, many in zip(single, results(x, weight, bias, dy, **parameters, n_threads=n_threads)):
+            assert_same_bits(many, one)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_gradients_are_adjoint_without_tolerance(block, isa, dtype):
+    """<conv(x, w), dy> = <x, dx> = <w, dw> and <bias on every output, dy> = <bias, dbias>"""
+    for seed in range(block * 25, (block + 1) * 25):
+        g = geometries.convolution(seed)
+        x, weight, bias, dy = g.integers()
+        y, dx, dweight, dbias = results(*(a.astype(dtype) for a in (x, weight, 0 * bias, dy)), **g.parameters)
+        products = [int(np.vdot(a, b.astype(np.int64))) for a, b in ((dy, y), (x, dx), (weight, dweight))]
+        assert products[0] == products[1] == products[2], g
+        assert np.vdot(bias, dbias) == (bias.reshape(-1, *[1] * len(g.sizes)) * dy).sum(), g
+
+
+# ---------------------------------------------------------------- equal bits on any data
+
+SEEDS = range(120)
+
+
+@pytest.mark.parametrize("n_threads", [2, 3, 7])
+def test_bits_do_not_depend_on_threads(n_threads, isa, threads_at_any_size):
+    for seed in SEEDS:
+        g = geometries.convolution(seed)
+        values = g.normals(FLOATS[seed % 2])
+        for one, many in zip(results(*values, **g.parameters, n_threads=1),
+                             results(*values, **g.parameters, n_threads=n_threads)):
+            assert_same_bits(many, one, g)
+
+
+def test_bits_do_not_depend_on_the_other_samples_of_a_batch(isa, dtype):
+    for seed in SEEDS:
+        g = geometries.convolution(seed)
+        x, weight, bias, dy = g.normals(dtype)
+        y, dx, _, _ = results(x, weight, bias, dy, **g.parameters)
+        for some in (slice(i, j) for i, j in ((0, 1), (1, 2), (1, 15), (2, 20)) if i < g.batch):
+            y_some, dx_some, _, _ = results(x[some], weight, bias, dy[some], **g.parameters)
+            assert_same_bits(y_some, y[some], g)
+            assert_same_bits(dx_some, dx[some], g)
+
+
+def test_bits_do_not_depend_on_the_layout(isa, dtype):
+    for seed in SEEDS:
+        g = geometries.convolution(seed)
+        x, weight, bias, dy = g.normals(dtype)
+        first = results(x, weight, bias, dy, **g.parameters)
+        last = results(in_layout(x, "channels_last"), weight, bias, in_layout(dy, "channels_last"),
+                       **g.parameters, data_format="channels_last")
+        for (_, layout), a, b in zip(names_and_layouts("channels_last"), first, last):
+            assert_same_bits(channels_first(b, layout), a, g)
+
+
+@pytest.mark.skipif(not {"avx2", "avx512"} <= set(_kernels.available), reason="needs AVX2 and AVX-512")
+def test_bits_do_not_depend_on_the_instruction_set(every_isa, dtype):
+    for seed in SEEDS:
+        g = geometries.convolution(seed)
+        values = g.normals(dtype)
+        _kernels.use("avx2")
+        narrow = results(*values, **g.parameters)
+        _kernels.use("avx512")
+        for a, b in zip(narrow, results(*values, **g.parameters)):
+            assert_same_bits(b, a, g)
+
+
+@pytest.mark.parametrize("needs", [("x",), ("weight",), ("bias",), ("bias", "x"), {"weight", "bias"}, []])
+def test_needed_gradients_have_the_same_bits_alone(needs, isa):
+    for seed in range(40):
+        g = geometries.convolution(seed)
+        x, weight, _, dy = g.normals(np.float32)
+        together = cyconv.conv_backward(dy, x, weight, **g.parameters)._asdict()
+        alone = cyconv.conv_backward(dy, x, weight, **g.parameters, needs=needs)._asdict()
+        assert {name for name, grad in alone.items() if grad is not None} == set(needs)
+        for name in needs:
+            assert_same_bits(alone[name], together[name], g)
+
+
+def test_single_gradients_are_those_of_backward(isa, data_format):
+    for seed in range(40):
+        g = geometries.convolution(seed, rank=2)
+        x, weight, _, dy = g.normals(np.float32)
+        x, dy = in_layout(x, data_format), in_layout(dy, data_format)
+        parameters = {**g.parameters, "data_format": data_format}
+        grads = cyconv.conv2d_backward(dy, x, weight, **parameters)
+        assert_same_bits(cyconv.conv2d_grad_input(dy, weight, x.shape, **parameters), grads.x, g)
+        assert_same_bits(cyconv.conv2d_grad_weight(dy, x, weight.shape[2:], **parameters), grads.weight, g)
+
+
+# ---------------------------------------------------------------- identities
+
+
+def plane_geometries(count=60):
+    return (geometries.convolution(seed, rank=2) for seed in range(count))
+
+
+def test_strided_is_a_slice_of_unit_stride(isa):
+    for g in plane_geometries():
+        x, weight, bias, _ = g.normals(np.float32)
+        (s, t), dense = g.parameters["stride"], {**g.parameters, "stride": 1}
+        y = cyconv.conv2d(x, weight, bias, **g.parameters)
+        assert_same_bits(y, cyconv.conv2d(x, weight, bias, **dense)[:, :, ::s, ::t], g)
+
+
+def test_padding_is_numpy_pad(isa):
+    for g in plane_geometries():
+        x, weight, bias, _ = g.normals(np.float32)
+        parameters = {**g.parameters, "input_dilation": 1, "stride": 1}
+        padded = np.pad(x, ((0, 0), (0, 0), *parameters["padding"]))
+        if min(n - w.extent for n, w in zip(padded.shape[2:], g.windows)) >= 0:
+            y = cyconv.conv2d(x, weight, bias, **parameters)
+            assert_same_bits(y, cyconv.conv2d(padded, weight, bias, **{**parameters, "padding": 0}), g)
+
+
+def test_groups_are_a_concatenation(isa):
+    for g in plane_geometries():
+        x, weight, bias, dy = g.normals(np.float32)
+        parameters = {**g.parameters, "groups": 1}
+        parts = zip(*(np.split(a, g.groups, axis) for a, axis in ((x, 1), (weight, 0), (bias, 0), (dy, 1))))
+        parts = list(zip(*(results(*part, **parameters) for part in parts)))
+        for whole, part, axis in zip(results(x, weight, bias, dy, **g.parameters), parts, (1, 1, 0, 0)):
+            assert_same_bits(whole, np.concatenate(part, axis), g)
+
+
+def test_flip_is_a_rotated_kernel(isa):
+    for g in plane_geometries():
+        x, weight, bias, dy = g.normals(np.float32)
+        rotated = weight[:, :, ::-1, ::-1]
+        y, dx, dweight, dbias = results(x, weight, bias, dy, **{**g.parameters, "flip": True})
+        same = results(x, rotated, bias, dy, **{**g.parameters, "flip": False})
+        for a, b in zip((y, dx, dweight[:, :, ::-1, ::-1], dbias), same):
+            assert_same_bits(a, b, g)
+
+
+def test_dilated_is_a_kernel_with_zeros_between(isa):
+    for g in plane_geometries():
+        x, weight, bias, _ = (a.astype(np.float32) for a in g.integers())
+        d, e = g.parameters["dilation"]
+        stuffed = np.zeros((*weight.shape[:2], *(w.extent for w in g.windows)), np.float32)
+        stuffed[:, :, ::d, ::e] = weight
+        assert np.array_equal(cyconv.conv2d(x, weight, bias, **g.parameters),
+                              cyconv.conv2d(x, stuffed, bias, **{**g.parameters, "dilation": 1})), g
+
+
+def test_input_dilation_is_an_input_with_zeros_between(isa):
+    for g in plane_geometries():
+        x, weight, bias, dy = (a.astype(np.float32) for a in g.integers())
+        u, v = g.parameters["input_dilation"]
+        stuffed = np.zeros((*x.shape[:2], *(max(n * w.input_dilation - w.input_dilation + 1, 0) if n else 0
+                                            for n, w in zip(g.sizes, g.windows))), np.float32)
+        stuffed[:, :, ::u, ::v] = x
+        y, dx, dweight, _ = results(stuffed, weight, bias, dy, **{**g.parameters, "input_dilation": 1})
+        for a, b in zip(results(x, weight, bias, dy, **g.parameters), (y, dx[:, :, ::u, ::v], dweight)):
+            assert np.array_equal(a, b), g
+
+
+def test_convolution_of_a_shifted_input_is_shifted(isa):
+    for g in plane_geometries():
+        x, weight, bias, _ = g.normals(np.float32)
+        parameters = {**g.parameters, "padding": 0, "stride": 1, "input_dilation": 1}
+        if all(n > w.extent for n, w in zip(g.sizes, g.windows)):
+            y = cyconv.conv2d(x, weight, bias, **parameters)
+            assert_same_bits(cyconv.conv2d(x[:, :, 1:, 1:], weight, bias, **parameters), y[:, :, 1:, 1:], g)
+
+
+def test_permuted_samples_and_channels_permute_the_output(isa, rng):
+    for g in plane_geometries():
+        x, weight, bias, _ = g.normals(np.float32)
+        samples, channels = rng.permutation(g.batch), rng.permutation(g.out_channels)
+        order = (channels + g.out_channels * np.arange(g.groups)[:, None]).ravel()
+        y = cyconv.conv2d(x, weight, bias, **g.parameters)
+        assert_same_bits(cyconv.conv2d(x[samples], weight[order], bias[order], **g.parameters), y[samples][:, order], g)
+
+
+def test_unbatched_input_gives_an_unbatched_result(data_format):
+    for seed in range(40):
+        g = geometries.convolution(seed)._replace(batch=1)
+        x, weight, bias, dy = g.normals(np.float32)
+        x, dy = in_layout(x, data_format), in_layout(dy, data_format)
+        parameters = {**g.parameters, "data_format": data_format}
+        y, dx, dweight, dbias = results(x, weight, bias, dy, **parameters)
+        for a, b in zip(results(x[0], weight, bias, dy[0], **parameters), (y[0], dx[0], dweight, dbias)):
+            assert_same_bits(a, b, g)
+
+
+def test_unbatched_single_gradients(rng):
+    dy, x, weight = rng.standard_normal((4, 5, 6)), rng.standard_normal((3, 7, 8)), rng.standard_normal((4, 3, 3, 3))
+    grads = cyconv.conv2d_backward(dy, x, weight)
+    assert_same_bits(cyconv.conv2d_grad_input(dy, weight, x.shape), grads.x)
+    assert_same_bits(cyconv.conv2d_grad_weight(dy, x, 3), grads.weight)
+
+
+# ---------------------------------------------------------------- infinity and NaN
+
+
+def by_reference(g, x, weight, bias, dy):
+    return {"y": reference.conv(x, weight, bias, g.windows, g.outputs, g.groups),
+            "dx": reference.conv_grad_input(dy, weight, g.sizes, g.windows, g.groups),
+            "dweight": reference.conv_grad_weight(dy, x, g.windows, g.groups),
+            "dbias": reference.conv_grad_bias(dy)}
+
+
+DEPENDENT = {"x": ("y", "dweight"), "weight": ("y", "dx"), "dy": ("dx", "dweight", "dbias")}
+
+
+@pytest.mark.parametrize("operand", DEPENDENT)
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_infinity_and_nan_reach_the_results_that_read_them_and_no_others(operand, bad, isa, dtype, rng):
+    """Above all none through padded taps, which contribute nothing, or through unused lanes."""
+    for seed in range(150):
+        g = geometries.convolution(seed)
+        values = {name: np.abs(a) + 1 for name, a in zip(("x", "weight", "bias", "dy"), g.integers())}
+        if not values[operand].size:
+            continue
+        position = np.unravel_index(rng.integers(values[operand].size), values[operand].shape)
+        clean = {**values, operand: values[operand].copy()}
+        clean[operand][position] = 0
+        marks = {name: np.zeros_like(a) if name in ("bias", operand) else np.ones_like(a) for name, a in values.items()}
+        marks[operand][position] = 1
+        finite, reached = by_reference(g, **clean), by_reference(g, **marks)
+        spoiled = {name: a.astype(dtype) for name, a in values.items()}
+        spoiled[operand][position] = bad
+        data_format = LAYOUTS[seed % 2]
+        x, dy = (in_layout(spoiled[name], data_format) for name in ("x", "dy"))
+        actual = results(x, spoiled["weight"], spoiled["bias"], dy, **g.parameters, data_format=data_format)
+        for (name, layout), got in zip(names_and_layouts(data_format), actual):
+            is_hit = (reached[name] > 0) & (name in DEPENDENT[operand])
+            expected = np.where(is_hit, bad, finite[name])
+            assert np.array_equal(channels_first(got, layout), expected, equal_nan=True), (name, position, data_format, g)
+
+
+def test_infinite_weight_on_padding_gives_infinity_where_pytorch_gives_nan(isa):
+    y = cyconv.conv(np.ones((1, 1, 4)), [[[np.inf, 1, 1]]], padding=1)
+    np.testing.assert_array_equal(y[0, 0], [2, np.inf, np.inf, np.inf])
+
+
+# ---------------------------------------------------------------- nothing to sum, nothing to return
+
+
+@pytest.mark.parametrize("x_shape, weight_shape, parameters", [
+    ((2, 0, 5, 5), (4, 0, 3, 3), {}),
+    ((2, 0, 5, 5), (4, 0, 3, 3), {"groups": 2}),
+    ((0, 3, 5, 5), (4, 3, 3, 3), {}),
+    ((2, 3, 5, 5), (0, 3, 3, 3), {}),
+    ((2, 3, 0, 5), (4, 3, 3, 3), {"padding": 2}),
+    ((2, 3, 0, 0), (4, 3, 1, 1), {"padding": 1}),
+    ((0, 0, 0, 0), (0, 0, 1, 1), {"padding": 1}),
+])
+def test_empty_axes(x_shape, weight_shape, parameters, isa, dtype, data_format, nan_in_new_arrays):
+    x, weight, bias = np.ones(x_shape, dtype), np.ones(weight_shape, dtype), np.arange(weight_shape[0]).astype(dtype)
+    x = in_layout(x, data_format)
+    y = cyconv.conv2d(x, weight, bias, **parameters, data_format=data_format)
+    grads = cyconv.conv2d_backward(np.ones_like(y), x, weight, **parameters, data_format=data_format)
+    y = channels_first(y, data_format)
+    np.testing.assert_array_equal(y, np.broadcast_to(bias[:, None, None], y.shape))
+    np.testing.assert_array_equal(grads.x, np.zeros(x.shape))
+    np.testing.assert_array_equal(grads.weight, np.zeros(weight_shape))
+    np.testing.assert_array_equal(grads.bias, np.full(weight_shape[0], y.size // max(weight_shape[0], 1)))
+
+
+# ---------------------------------------------------------------- kinds of arrays
+
+
+def everything(x, weight, bias, dy):
+    """Every function of this module, on a plane with padding, strides and groups."""
+    window = {"stride": (2, 1), "padding": ((1, 0), (2, 1)), "groups": 2}
+    return (*results(x, weight, bias, dy, **window),
+            cyconv.conv2d_grad_input(dy, weight, np.shape(x), **window),
+            cyconv.conv2d_grad_weight(dy, x, (3, 2), **window))
+
+
+def values_for_everything(rng, dtype):
+    shapes = {"x": (3, 4, 7, 18), "weight": (6, 2, 3, 2), "bias": (6,), "dy": (3, 6, 3, 20)}
+    return {name: integers(rng, shape).astype(dtype) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("argument", ["x", "weight", "bias", "dy"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_kind_of_array_gives_the_same(kind, argument, isa, dtype, rng):
+    plain = values_for_everything(rng, dtype)
+    changed = {**plain, argument: KINDS[kind](plain[argument])}
+    for a, b in zip(everything(**plain), everything(**changed)):
+        np.testing.assert_array_equal(a, b)
+        assert a.dtype == b.dtype and b.flags.c_contiguous and b.flags.writeable
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_kind_of_channels_last_array_gives_the_same(kind, isa, dtype, rng):
+    plain = values_for_everything(rng, dtype)
+    x, dy = (in_layout(plain[name], "channels_last") for name in ("x", "dy"))
+    parameters = {"stride": (2, 1), "padding": ((1, 0), (2, 1)), "groups": 2, "data_format": "channels_last"}
+    weight, bias = plain["weight"], plain["bias"]
+    for a, b in zip(results(x, weight, bias, dy, **parameters),
+                    results(KINDS[kind](x), weight, bias, KINDS[kind](dy), **parameters)):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("argument, axis", [(name, axis) for name in ("x", "weight", "dy") for axis in range(4)] + [("bias", 0)])
+def test_broadcast_views_give_the_same(argument, axis, isa, dtype, rng):
+    """Strides of zero."""
+    values = values_for_everything(rng, dtype)
+    view = np.broadcast_to(values[argument].take([0], axis), values[argument].shape)
+    for a, b in zip(everything(**{**values, argument: view.copy()}), everything(**{**values, argument: view})):
+        assert_same_bits(b, a)
+
+
+def test_lists_are_arrays_of_float64(rng):
+    plain = values_for_everything(rng, np.float64)
+    for a, b in zip(everything(**plain), everything(**{name: a.tolist() for name, a in plain.items()})):
+        assert_same_bits(b, a)
+
+
+@pytest.mark.parametrize("others, computed", [
+    ("f2", "f4"), ("f4", "f4"), ("f8", "f8"), ("?", "f4"), ("i1", "f4"), ("u1", "f4"), ("i2", "f4"), ("u2", "f4"),
+    ("i4", "f8"), ("u4", "f8"), ("i8", "f8"), ("u8", "f8"),
+])
+def test_computation_dtype_is_that_of_numpy_promotion(others, computed, rng):
+    x, weight, bias, dy = (np.abs(a).astype(others) for a in values_for_everything(rng, np.float64).values())
+    for a, b in zip(everything(x, weight, bias, dy),
+                    everything(*(a.astype(computed) for a in (x, weight, bias, dy)))):
+        assert_same_bits(a, b)
+
+
+def test_mixed_dtypes_compute_in_the_larger():
+    x, weight = np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 2, 2))
+    assert cyconv.conv2d(x, weight).dtype == np.float64
+    assert cyconv.conv2d(x, weight.astype(np.float16)).dtype == np.float32
+    assert cyconv.conv2d(x, weight.astype(np.float32), bias=np.ones(1)).dtype == np.float64
+
+
+def test_eight_bit_integers_do_not_wrap():
+    x = np.full((1, 1, 1, 2), 200, np.uint8)
+    np.testing.assert_array_equal(cyconv.conv2d(x, np.ones((1, 1, 1, 2), np.uint8)), [[[[400]]]])
+
+
+# ---------------------------------------------------------------- out
+
+
+def test_out_is_filled_and_returned(isa, dtype, data_format):
+    for seed in range(60):
+        g = geometries.convolution(seed)
+        x, weight, bias, _ = g.normals(dtype)
+        x = in_layout(x, data_format)
+        y = cyconv.conv(x, weight, bias, **g.parameters, data_format=data_format)
+        out = np.full_like(y, np.nan)
+        assert cyconv.conv(x, weight, bias, **g.parameters, data_format=data_format, out=out) is out
+        assert_same_bits(out, y, g)
+
+
+def test_out_of_an_unbatched_call_has_no_batch_axis():
+    x, weight, out = np.ones((1, 3, 3)), np.ones((2, 1, 3, 3)), np.full((2, 1, 1), np.nan)
+    assert cyconv.conv2d(x, weight, out=out) is out
+    np.testing.assert_array_equal(out, np.full((2, 1, 1), 9))
+
+
+@pytest.mark.parametrize("shift", [0, 1, 37, 128])
+def test_out_may_overlap_every_input(shift, isa, rng):
+    memory = rng.standard_normal(2048)
+    x, out = memory[:512].reshape(2, 4, 8, 8), memory[shift:shift + 512].reshape(2, 4, 8, 8)
+    weight, bias = memory[shift:shift + 144].reshape(4, 4, 3, 3), memory[shift + 7:shift + 11]
+    expected = cyconv.conv2d(x.copy(), weight.copy(), bias.copy(), padding=1)
+    assert cyconv.conv2d(x, weight, bias, padding=1, out=out) is out
+    assert_same_bits(out, expected)
+
+
+@pytest.mark.parametrize("out", [
+    np.empty((1, 1, 2, 3)), np.empty((1, 2, 2)), np.empty((1, 1, 2, 2), np.float32), np.empty((1, 1, 2, 2), ">f8"),
+    np.empty((1, 1, 2, 2), int), np.empty((1, 1, 2, 4))[..., ::2], np.empty((1, 1, 2, 2)).swapaxes(2, 3),
+    np.broadcast_to(np.empty(()), (1, 1, 2, 2)), [[[[0.0, 0], [0, 0]]]],
+    KINDS["read_only"](np.empty((1, 1, 2, 2))), KINDS["unaligned"](np.empty((1, 1, 2, 2))),
+], ids=range(11))
+def test_out_that_does_not_fit_is_refused_untouched(out):
+    before = np.array(out)
+    with pytest.raises(ValueError, match=r"conv2d: out must be "):
+        cyconv.conv2d(np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2)), out=out)
+    np.testing.assert_array_equal(out, before)
+
+
+# ---------------------------------------------------------------- errors
+
+
+def zeros(*shape):
+    return np.zeros(shape)
+
+
+ERRORS = [
+    ({"x": zeros(5, 5)}, ValueError,
+     r"conv2d: x must have 4 dimensions \(N, C, H, W\) or 3 \(C, H, W\), got shape \(5, 5\)"),
+    ({"x": zeros(5, 5), "data_format": "channels_last"}, ValueError,
+     r"conv2d: x must have 4 dimensions \(N, H, W, C\) or 3 \(H, W, C\), got shape \(5, 5\)"),
+    ({"x": zeros(1, 1, 1, 5, 5)}, ValueError, r"conv2d: x must have 4 dimensions .* got shape \(1, 1, 1, 5, 5\)"),
+    ({"weight": zeros(3, 3)}, ValueError,
+     r"conv2d: weight must have 4 dimensions \(out_channels, in_channels / groups, R, S\), got shape \(3, 3\)"),
+    ({"x": zeros(2, 3, 32, 32)}, ValueError,
+     r"conv2d: x has 3 channels but weight expects 4 \(weight.shape\[1\]=4 \* groups=1\)"),
+    ({"groups": 2, "weight": zeros(3, 2, 3, 3)}, ValueError, r"conv2d: groups=2 must divide out_channels=3"),
+    ({"groups": 0}, ValueError, r"conv2d: groups must be an int >= 1, got 0"),
+    ({"bias": zeros(4)}, ValueError, r"conv2d: bias must have shape \(8,\), got \(4,\)"),
+    ({"bias": zeros(8, 1)}, ValueError, r"conv2d: bias must have shape \(8,\), got \(8, 1\)"),
+    ({"padding": (1, 2, 3, 4)}, ValueError,
+     r"conv2d: padding must be an int, 2 ints, 2 \(low, high\) pairs or a string, got \(1, 2, 3, 4\); "
+     r"for per-side padding write \(\(1, 2\), \(3, 4\)\)"),
+    ({"padding": "smae"}, ValueError,
+     r"conv2d: unknown padding 'smae'; expected one of 'valid', 'same', 'same_upper', 'same_lower', 'full'"),
+    ({"padding": -1}, ValueError, r"conv2d: padding must be >= 0 on every axis, got -1"),
+    ({"padding": ((0, 0), (0, -1))}, ValueError, r"conv2d: padding must be >= 0 on every axis, got \(\(0, 0\), \(0, -1\)\)"),
+    ({"stride": (2, 0)}, ValueError, r"conv2d: stride must be >= 1 on every axis, got \(2, 0\)"),
+    ({"stride": (1, 1, 1)}, ValueError, r"conv2d: stride must be an int or 2 ints, got \(1, 1, 1\)"),
+    ({"stride": 1.0}, TypeError, r"conv2d: stride must be an int or 2 ints, got 1.0"),
+    ({"stride": True}, TypeError, r"conv2d: stride must be an int or 2 ints, got True"),
+    ({"dilation": 0}, ValueError, r"conv2d: dilation must be >= 1 on every axis, got 0"),
+    ({"dilation": 2**31}, ValueError, r"conv2d: dilation must be <= 2147483647, got 2147483648"),
+    ({"dilation": 2**30}, ValueError, r"conv2d: the padded input .* and the dilated kernel \(2147483649 cells\)"),
+    ({"input_dilation": (1, 0)}, ValueError, r"conv2d: input_dilation must be >= 1 on every axis, got \(1, 0\)"),
+    ({"weight": zeros(8, 4, 5, 5), "x": zeros(1, 4, 4, 6)}, ValueError,
+     r"conv2d: effective kernel \(5, 5\) is larger than the padded input \(4, 6\)"),
+    ({"weight": zeros(8, 4, 0, 3)}, ValueError, r"conv2d: kernel_size must be >= 1 on every axis, got \(0, 3\)"),
+    ({"x": zeros(1, 4, 9, 9).astype(complex)}, TypeError, r"conv2d: unsupported dtype complex128 for x"),
+    ({"weight": np.full((8, 4, 3, 3), None)}, TypeError, r"conv2d: unsupported dtype object for weight"),
+    ({"bias": np.array(["a"] * 8)}, TypeError, r"conv2d: unsupported dtype <U1 for bias"),
+    ({"x": zeros(1, 4, 9, 9).astype("M8[s]")}, TypeError, r"conv2d: unsupported dtype datetime64\[s\] for x"),
+    ({"x": np.ma.masked_array(zeros(1, 4, 9, 9))}, TypeError, r"conv2d: x is a masked array, .* x.filled\(value\)"),
+    ({"x": zeros(1, 4, 9, 9).astype(np.longdouble)}, TypeError,
+     r"conv2d: x, weight, bias compute in dtype (longdouble|float128|float96); only float32 and float64 are supported"),
+    ({"data_format": "NCHW"}, ValueError, r"conv2d: data_format must be one of \('channels_first', 'channels_last'\), got 'NCHW'"),
+    ({"n_threads": 0}, ValueError, r"n_threads must be None or a non-zero int, got 0"),
+    ({"groups": "2"}, ValueError, r"conv2d: groups must be an int >= 1, got '2'"),
+    ({"groups": [1]}, ValueError, r"conv2d: groups must be an int >= 1, got"),
+    ({"stride": {}}, TypeError, r"conv2d: stride must be an int or 2 ints, got {}"),
+]
+
+
+@pytest.mark.parametrize("arguments, error, message", ERRORS, ids=range(len(ERRORS)))
+def test_error_names_the_argument_and_the_value(arguments, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        cyconv.conv2d(**{"x": zeros(1, 4, 9, 9), "weight": zeros(8, 4, 3, 3), **arguments})
+
+
+GRADIENT_ERRORS = [
+    (cyconv.conv2d_backward, (zeros(1, 1, 2, 3), zeros(1, 1, 3, 3), zeros(1, 1, 2, 2)), {}, ValueError,
+     r"conv2d_backward: grad_out must have shape \(1, 1, 2, 2\), got \(1, 1, 2, 3\)"),
+    (cyconv.conv2d_backward, (zeros(1, 1, 2, 2), zeros(1, 1, 3, 3), zeros(1, 1, 2, 2)), {"needs": ("x", "w")}, ValueError,
+     r"conv2d_backward: needs must be a collection of 'x', 'weight' and 'bias', got \('x', 'w'\)"),
+    (cyconv.conv2d_backward, (zeros(1, 1, 2, 2), zeros(1, 1, 3, 3), zeros(1, 1, 2, 2)), {"needs": "x"}, TypeError,
+     r"conv2d_backward: needs must be a collection of .* got 'x'"),
+    (cyconv.conv2d_backward, (zeros(1, 1, 2, 2), zeros(1, 1, 3, 3), zeros(1, 1, 2, 2)), {"needs": None}, TypeError,
+     r"conv2d_backward: needs must be a collection of .* got None"),
+    (cyconv.conv2d_grad_input, (zeros(1, 1, 2, 2), zeros(1, 1, 2, 2), (1, 1, 4, 3)), {}, ValueError,
+     r"conv2d_grad_input: grad_out must have shape \(1, 1, 3, 2\), got \(1, 1, 2, 2\)"),
+    (cyconv.conv2d_grad_input, (zeros(1, 1, 2, 2), zeros(1, 1, 2, 2), (3, 3)), {}, ValueError,
+     r"conv2d_grad_input: input_shape must be 4 sizes >= 0, got \(3, 3\)"),
+    (cyconv.conv2d_grad_input, (zeros(1, 1, 2, 2), zeros(1, 1, 2, 2), (1, 1, -3, 3)), {}, ValueError,
+     r"conv2d_grad_input: input_shape must be 4 sizes >= 0, got \(1, 1, -3, 3\)"),
+    (cyconv.conv2d_grad_input, (zeros(1, 1, 2, 2), zeros(1, 1, 2, 2), 9), {}, ValueError,
+     r"conv2d_grad_input: input_shape must be 4 sizes >= 0, got 9"),
+    (cyconv.conv2d_grad_input, (zeros(1, 1, 2, 2), zeros(1, 1, 2, 2), (2**40, 2**40, 3, 3)), {}, ValueError,
+     r"conv2d_grad_input: an array of shape \(1099511627776, 1099511627776, 3, 3\) would have"),
+    (cyconv.conv2d_grad_weight, (zeros(1, 2, 2, 2), zeros(1, 3, 3, 3), 2), {"groups": 2}, ValueError,
+     r"conv2d_grad_weight: groups=2 must divide in_channels=3"),
+    (cyconv.conv2d_grad_weight, (zeros(1, 1, 2, 2), zeros(1, 1, 3, 3), 0), {}, ValueError,
+     r"conv2d_grad_weight: kernel_size must be >= 1 on every axis, got 0"),
+    (cyconv.conv2d_grad_weight, (zeros(1, 1, 2, 2), zeros(1, 1, 3, 3), 4), {}, ValueError,
+     r"conv2d_grad_weight: effective kernel \(4, 4\) is larger than the padded input \(3, 3\)"),
+]
+
+
+@pytest.mark.parametrize("function, arguments, parameters, error, message", GRADIENT_ERRORS, ids=range(len(GRADIENT_ERRORS)))
+def test_error_of_a_gradient_names_the_argument_and_the_value(function, arguments, parameters, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        function(*arguments, **parameters)
+
+
+def test_rank_is_taken_from_the_weight_or_refused():
+    for rank in (1, 2, 3):
+        assert cyconv.conv(zeros(1, 1, *(3,) * rank), zeros(1, 1, *(2,) * rank)).shape == (1, 1, *(2,) * rank)
+    for rank in (0, 4):
+        with pytest.raises(ValueError, match=r"^conv: weight must have 3 to 5 dimensions"):
+            cyconv.conv(zeros(1, 1, *(3,) * rank), zeros(1, 1, *(2,) * rank))
+
+
+@given(st.fixed_dictionaries({}, optional={name: st.sampled_from(HOSTILE) for name in (
+    "stride", "padding", "dilation", "groups", "input_dilation", "data_format", "n_threads", "bias", "out")}))
+def test_hostile_parameters_are_computed_or_refused_by_name(parameters):
+    try:
+        cyconv.conv2d(zeros(1, 1, 3, 3), zeros(1, 1, 2, 2), **parameters)
+    except (ValueError, TypeError) as error:
+        assert any(name in str(error) for name in (*parameters, "effective kernel", "padded input"))

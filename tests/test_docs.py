@@ -1,0 +1,68 @@
+"""Documentation that runs: docstrings of the public functions, and the README."""
+
+import doctest
+import inspect
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+import cyconv
+from cyconv.functional import _ranked
+
+README = Path(__file__).parent.parent / "README.md"
+FUNCTIONS = [name for name in cyconv.functional.__all__ if inspect.isfunction(getattr(cyconv.functional, name))]
+
+
+@pytest.fixture(params=FUNCTIONS)
+def function(request):
+    return getattr(cyconv, request.param)
+
+
+def test_examples_run(function):
+    tests = doctest.DocTestFinder(recurse=False).find(function, function.__name__, globs={})
+    results = [doctest.DocTestRunner().run(test) for test in tests]
+    assert sum(r.attempted for r in results) > 0 and sum(r.failed for r in results) == 0
+
+
+def test_docstring_has_its_sections_and_no_placeholders(function):
+    for section in ("Parameters", "Returns", "Raises", "Examples"):
+        assert f"    {section}\n    {'-' * len(section)}\n" in function.__doc__
+    assert not any(word in function.__doc__ for word in _ranked.LETTERS[None])
+
+
+def test_docstring_describes_every_parameter_and_no_other(function):
+    listed = re.search(r"Parameters\n    -+\n(.*?)\n\n    Returns", function.__doc__, re.DOTALL)[1]
+    entries = re.findall(r"^    (\w.*)$", listed, re.MULTILINE)
+    described = [name for entry in entries for name in entry.split(" :")[0].split(", ")]
+    assert sorted(described) == sorted(inspect.signature(function).parameters)
+
+
+def test_function_is_known_by_its_public_name(function):
+    assert getattr(cyconv, function.__name__) is function
+    assert pickle.loads(pickle.dumps(function)) is function
+
+
+def test_docstring_names_the_axes_of_the_rank(function):
+    letters = [word in function.__doc__ for word in ("*spatial", "*outputs", "*kernel", "H, W", "R, S", "P, Q")]
+    takes_any_rank = "2d" not in function.__name__
+    assert not any(letters[3:] if takes_any_rank else letters[:3])
+
+
+def test_keyword_only_arguments_start_where_peers_disagree():
+    """After padding in a convolution and a pooling, see `torch.nn.functional`."""
+    for function, positional in ((cyconv.conv2d, "x weight bias stride padding"),
+                                 (cyconv.max_pool2d, "x kernel_size stride padding"),
+                                 (cyconv.avg_pool2d, "x kernel_size stride padding"),
+                                 (cyconv.conv2d_backward, "grad_out x weight")):
+        parameters = inspect.signature(function).parameters.values()
+        assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == positional.split()
+
+
+def test_readme_python_blocks_run(tmp_path, monkeypatch):
+    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert blocks, "README.md shows no Python"
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        exec(compile(block, str(README), "exec"), {"__name__": "__main__"})
