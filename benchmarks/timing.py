@@ -4,8 +4,14 @@ Every round gives each contender a short pause, in which the spinning threads of
 asleep, one untimed call and a few timed ones. Medians over all rounds are compared.
 """
 
+import os
 import time
 from statistics import median
+
+# Without it the system now and then runs both threads of a team on one core for whole seconds. Read
+# by every OpenMP runtime when it is loaded, so this module comes before cyconv and its rivals, and
+# after NumPy, whose threads would be bound too.
+os.environ.setdefault("OMP_PROC_BIND", "true")
 
 
 def interleaved(contenders, rounds=7, seconds=0.02):

@@ -84,8 +84,10 @@ KINDS = {
 }
 
 
-# Values that no parameter expects, or that overflow when it is multiplied by something.
-HOSTILE = (0, -1, 1, 2, True, 2**31 - 1, 2**31, 2**32 + 3, 2**62, 2**63 - 1, -(2**63), 2**64, 10**30, 1.5, float("nan"),
-           float("inf"), "x", "", b"same", None, (), (1,), (1, 1), (1, 1, 1), ((1, 1), (1, 1)), ((1,), (1,)), [[]], {}, {1},
-           {"a": 1}, object(), np.array([1, 1]), np.array(1), np.array([[1, 1], [1, 1]]), np.int8(1), np.float64(1),
-           (2**62, 1), [2**31 - 1, 1], range(2), (None, None), ("x", "y"))
+# What a parameter may be given: good values, and others of every size, kind and length.
+HOSTILE = (
+    0, -1, 1, 2, 2**31 - 1, 2**31, 2**32 + 3, 2**62, 2**63 - 1, -(2**63), 2**64, 10**30,
+    True, 1.5, np.nan, np.inf, np.int8(1), np.float64(1), np.array(1), "x", "", b"same", None, object(),
+    (), (1,), (1, 1), (1, 1, 1), (2**62, 1), [2**31 - 1, 1], (None, None), ("x", "y"), range(2), np.array([1, 1]),
+    [[]], ((1,), (1,)), ((1, 1), (1, 1)), np.array([[1, 1], [1, 1]]), {}, {1}, {"a": 1},
+)

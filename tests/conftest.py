@@ -7,9 +7,8 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import settings
-
 from arrays import LAYOUTS
+from hypothesis import settings
 
 # Teams are larger than the machine here; threads that spin while they wait would delay each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -10,8 +10,8 @@ from random import Random
 from typing import NamedTuple
 
 import numpy as np
-
 from arrays import integers
+
 from cyconv._geometry import Window
 
 CHANNELS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 15, 16, 17, 24, 31, 32, 33, 40)
@@ -138,7 +138,8 @@ def draw_axis(rng, outputs, kernel, input_dilation=True):
     while True:
         window = Window(kernel, rng.choice((1, 1, 1, 2, 3, 4, 6)), rng.choice((1, 1, 1, 2, 3, 8)),
                         rng.choice((1, 1, 1, 1, 2, 3)) if input_dilation else 1)
-        low, high = rng.choice(((0, 0), (window.extent // 2,) * 2, random_padding(rng, window), random_padding(rng, window)))
+        half, beyond = window.extent // 2, window.extent + 2
+        low, high = rng.choice(((0, 0), (half, half), *[(rng.randint(0, beyond), rng.randint(0, beyond))] * 2))
         # The dilated input and its padding span `least` cells, or up to stride - 1 unused ones more.
         least = window.extent + (outputs - 1) * window.stride
         spans = [span - low - high for span in range(least, least + window.stride)]
@@ -147,11 +148,6 @@ def draw_axis(rng, outputs, kernel, input_dilation=True):
         sizes += [0] * (0 in spans and rng.random() < 0.1)
         if sizes:
             return rng.choice(sizes), window._replace(low=low, high=high), outputs
-
-
-def random_padding(rng, window):
-    """(low, high), each up to a little more than the window."""
-    return rng.randint(0, window.extent + 2), rng.randint(0, window.extent + 2)
 
 
 class PoolGeometry(NamedTuple):

@@ -1,5 +1,6 @@
 """Window arithmetic: worked sizes, brute force over all small windows, forms of padding, limits."""
 
+import ast
 from itertools import product
 
 import numpy as np
@@ -140,21 +141,14 @@ def test_adjoint_reads_backwards():
         assert reads_of_phases(window.adjoint(), n_out, n)[0] == forward, (window, n)
 
 
-def test_outputs_inside_are_those_that_read_the_input():
-    for window, n, n_out in fitting_windows():
-        if window.input_dilation == 1:
-            for tap in range(window.kernel):
-                expected = [o for o in range(n_out) if 0 <= o * window.stride + tap * window.dilation - window.low < n]
-                assert list(range(*window.outputs_inside(tap, n, n_out))) == expected, (window, n, tap)
-
-
-def test_cells_in_counts_taps():
+def test_taps_in_lists_the_taps_on_some_cells():
     for window, n, n_out in fitting_windows():
         if window.input_dilation == 1:
             for begin, end in ((0, n), (-window.low, n + window.high), (min(1, n), n), (n, n)):
-                expected = [sum(begin <= o * window.stride + j * window.dilation - window.low < end
-                                for j in range(window.kernel)) for o in range(n_out)]
-                assert window.cells_in(begin, end, n_out) == expected, (window, n, begin, end)
+                taps = [[j for j in range(window.kernel)
+                         if begin <= o * window.stride + j * window.dilation - window.low < end] for o in range(n_out)]
+                spans = window.taps_in(begin, end, n_out)
+                assert [list(range(first, first + count)) for first, count in spans] == taps, (window, n, begin, end)
 
 
 def test_phase_table_is_three_counts_and_the_phases_of_all_axes():
@@ -247,6 +241,16 @@ def test_other_forms_of_padding_are_refused(padding, error, message):
     assert str(raised.value).startswith("conv2d: ") and message in str(raised.value)
 
 
+def test_refusal_of_a_flat_tuple_shows_pairs_that_are_accepted():
+    for rank in (1, 2, 3):
+        sizes, flat = (10,) * rank, tuple(range(1, 2 * rank + 1))
+        with pytest.raises(ValueError, match="for per-side padding write ") as raised:
+            _geometry.windows("conv", sizes, sizes, padding=flat)
+        pairs = ast.literal_eval(str(raised.value).rpartition("write ")[2])
+        windows = _geometry.windows("conv", sizes, sizes, padding=pairs)
+        assert tuple(n for w in windows for n in (w.low, w.high)) == flat
+
+
 @pytest.mark.parametrize("value", [(1.0, 1.0), (True, True), (np.float64(1), 1)])
 def test_refusal_does_not_depend_on_earlier_calls(value):
     """1.0 and True equal 1, so a plan must not be found by them."""
@@ -277,5 +281,6 @@ def test_largest_steps_are_computed_and_larger_ones_refused(name):
 
 def test_window_larger_than_its_input_is_refused_with_both_sizes():
     windows = _geometry.windows("conv2d", (4, 6), (3, 3), padding=((0, 0), (1, 0)), dilation=3)
-    with pytest.raises(ValueError, match=r"^conv2d: effective kernel \(7, 7\) is larger than the padded input \(4, 7\)$"):
+    message = r"^conv2d: effective kernel \(7, 7\) is larger than the padded input \(4, 7\)$"
+    with pytest.raises(ValueError, match=message):
         _geometry.output_sizes("conv2d", (4, 6), windows)

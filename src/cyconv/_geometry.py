@@ -187,8 +187,8 @@ def padding_error(function, padding, rank):
                f"string, got {padding!r}")
     entries = as_tuple(padding)
     if entries is not None and len(entries) == 2 * rank and all(is_integer(e) for e in entries):
-        pairs = ", ".join(f"({a}, {b})" for a, b in zip(entries[::2], entries[1::2]))
-        message += f"; for per-side padding write ({pairs})"
+        pairs = tuple(zip(map(int, entries[::2]), map(int, entries[1::2])))
+        message += f"; for per-side padding write {pairs}"
     return ValueError(message) if entries is not None else TypeError(message)
 
 

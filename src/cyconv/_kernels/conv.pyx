@@ -21,7 +21,7 @@ from libc.stdlib cimport malloc, free
 cdef enum:
     SUM_BLOCK = 1152           # terms packed at once: 144 KiB for two AVX-512 vectors of float32
     PACKED_BYTES = 1 << 19     # packed weights of a thread
-    INPUT_BYTES = 1 << 18      # input scratch of a thread
+    INPUT_BYTES = 1 << 19      # input scratch of a thread
     ROW_CELLS = 16 * MAX_P     # outputs of the buffer between tiles and y
 
 cdef enum Mode:
@@ -290,15 +290,15 @@ cdef void get_cells(real *cells, Py_ssize_t P, Py_ssize_t pitch, Py_ssize_t n, c
 
 
 cdef inline void run_row(Tile *t, Py_ssize_t n_outputs, int V, const real *a, Py_ssize_t a_p, const real *b, real *out, Py_ssize_t out_p) noexcept nogil:
-    """Tiles for n_outputs x V vectors; their sizes differ by at most one output."""
-    cdef Py_ssize_t tiles = ceil_div(n_outputs, max_p(V)), P = n_outputs // tiles, larger = n_outputs % tiles
+    """Tiles for n_outputs x V vectors."""
+    cdef Split tiles = split(n_outputs, V)
+    cdef int i
     t.out_p, t.out_v = out_p, LANES
-    t.next_a, t.next_out = (P + 1) * a_p, (P + 1) * out_p
-    run_tiles(P + 1, V, larger, t, a, b, out)
-    a += larger * t.next_a
-    out += larger * t.next_out
-    t.next_a, t.next_out = P * a_p, P * out_p
-    run_tiles(P, V, tiles - larger, t, a, b, out)
+    for i in range(2):
+        t.next_a, t.next_out = tiles.P[i] * a_p, tiles.P[i] * out_p
+        run_tiles(tiles.P[i], V, tiles.count[i], t, a, b, out)
+        a += tiles.count[i] * t.next_a
+        out += tiles.count[i] * t.next_out
 
 
 cdef void row_to_y(Tile *t, Py_ssize_t n_outputs, int V, Py_ssize_t n, const real *a, Py_ssize_t a_p, const real *b,

@@ -162,8 +162,9 @@ cdef void add_one_tap_tiles(const Gradient *g, const real *x, const Box *box, Py
                             const real *packed, real *sums) noexcept nogil:
     """sums[c, tap, k] += the products of a chunk, tap by tap, up to 14 channels at once."""
     cdef Py_ssize_t tap[3]
-    cdef Py_ssize_t first, start, i, p, index, c
-    cdef Py_ssize_t tiles = ceil_div(channels, max_p(g.V)), P = channels // tiles, larger = channels % tiles
+    cdef Py_ssize_t first, start, i, index
+    cdef Split tiles = split(channels, g.V)
+    cdef real *out
     cdef const real *b
     cdef const real *a
     cdef bint some
@@ -187,11 +188,12 @@ cdef void add_one_tap_tiles(const Gradient *g, const real *x, const Box *box, Py
         if not some:
             continue
         merge_loops(&t)
-        c = larger * (P + 1)
-        t.next_a, t.next_out = (P + 1) * g.x_c, (P + 1) * t.out_p
-        run_tiles(P + 1, g.V, larger, &t, a, b, sums + index * g.width)
-        t.next_a, t.next_out = P * g.x_c, P * t.out_p
-        run_tiles(P, g.V, tiles - larger, &t, a + c * g.x_c, b, sums + (c * g.n_taps + index) * g.width)
+        out = sums + index * g.width
+        for i in range(2):
+            t.next_a, t.next_out = tiles.P[i] * g.x_c, tiles.P[i] * t.out_p
+            run_tiles(tiles.P[i], g.V, tiles.count[i], &t, a, b, out)
+            a += tiles.count[i] * t.next_a
+            out += tiles.count[i] * t.next_out
 
 
 cdef void add_many_tap_tiles(const Gradient *g, const real *x, const Box *box, const real *packed,
@@ -239,8 +241,15 @@ cdef void sum_chunks(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, Py_ss
             add_one_tap_tiles(g, x, &box, channels, scratch, sums)
 
 
-cdef void put_gradient(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, const real *sums) noexcept nogil:
-    """dw[k, c, tap] = sums[c, tap, k]. Adding +0 makes a zero positive however it came about."""
+cdef inline void make_zeros_positive(real *cells, Py_ssize_t n) noexcept nogil:
+    """However a zero came about: padded outputs may have been skipped, or added as zeros."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        cells[i] = cells[i] + <real>0
+
+
+cdef void put_gradient(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, real *sums) noexcept nogil:
+    """dw[k, c, tap] = sums[c, tap, k]."""
     cdef Py_ssize_t group = unit // g.panels, k0 = unit % g.panels * g.width, c0 = block * g.block_channels
     cdef Py_ssize_t n_k = min(g.width, g.n_k - k0), channels = min(g.block_channels, g.n_c - c0), k, c, t, r, s
     cdef Py_ssize_t n_taps[3]
@@ -249,9 +258,10 @@ cdef void put_gradient(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, con
     cdef real *out
     for k in range(3):
         n_taps[k] = g.axis[k].n_taps
+    make_zeros_positive(sums, (channels * g.n_taps + 1) * g.width)
     if g.db != NULL and block == 0:
         for k in range(n_k):
-            g.db[group * g.n_k + k0 + k] = sums[channels * g.n_taps * g.width + k] + <real>0
+            g.db[group * g.n_k + k0 + k] = sums[channels * g.n_taps * g.width + k]
     if g.dw_c == g.n_taps and tap_step(g.axis, n_taps) == 1:
         copy_transposed(dw, g.dw_k, sums, g.width, channels * g.n_taps, n_k)
         return
@@ -262,7 +272,7 @@ cdef void put_gradient(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, con
                 for r in range(n_taps[1]):
                     out = dw + k * g.dw_k + c * g.dw_c + t * g.axis[0].w + r * g.axis[1].w
                     for s in range(n_taps[2]):
-                        out[s * g.axis[2].w] = row[0] + <real>0
+                        out[s * g.axis[2].w] = row[0]
                         row += g.width
 
 

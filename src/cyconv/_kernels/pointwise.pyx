@@ -110,20 +110,19 @@ def relu_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx, int n_threads):
 
 
 cdef void softmax_row(const real *x, real *y, Py_ssize_t n, bint log) noexcept nogil:
-    cdef double top = -HUGE_VAL, total = 0, shift
+    cdef double top = -HUGE_VAL, total = 0
     cdef Py_ssize_t i
     for i in range(n):
         top = x[i] if x[i] > top or x[i] != x[i] else top
-    shift = top if top != -HUGE_VAL else 0
     for i in range(n):
-        total += exp_(x[i] - shift)
+        total += exp_(x[i] - top)
     if log:
         total = log_(total)
         for i in range(n):
-            y[i] = <real>(x[i] - shift - total)
+            y[i] = <real>(x[i] - top - total)
     else:
         for i in range(n):
-            y[i] = <real>(exp_(x[i] - shift) / total)
+            y[i] = <real>(exp_(x[i] - top) / total)
 
 
 def softmax(cnp.ndarray x, cnp.ndarray y, Py_ssize_t n, bint log):

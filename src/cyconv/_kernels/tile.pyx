@@ -144,11 +144,30 @@ cdef inline void merge_loops(Tile *t) noexcept nogil:
             break
 
 
-cdef inline Py_ssize_t part(Py_ssize_t total, Py_ssize_t parts, Py_ssize_t i) noexcept nogil:
-    """Where part ``i`` of an even split of ``total`` begins."""
-    return total * i // parts
-
-
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     """ceil(a / b) for b > 0 and any a."""
     return a // b + (a % b > 0)
+
+
+cdef struct Split:
+    # A stretch of scalars as tiles: count[0] of size P[0], then count[1] of size P[1].
+    int P[2]
+    Py_ssize_t count[2]
+
+
+cdef inline Split split(Py_ssize_t n, int V) noexcept nogil:
+    """Full tiles and a rest of at least 4, which keeps both FMA units busy; else tiles of even size."""
+    cdef Split result
+    cdef Py_ssize_t limit = max_p(V), tiles = ceil_div(n, limit)
+    if n % limit == 0 or n % limit >= 4:
+        result.P[0], result.count[0] = <int>limit, n // limit
+        result.P[1], result.count[1] = <int>(n % limit), n % limit != 0
+    else:
+        result.P[0], result.count[0] = <int>(n // tiles + 1), n % tiles
+        result.P[1], result.count[1] = <int>(n // tiles), tiles - n % tiles
+    return result
+
+
+cdef inline Py_ssize_t part(Py_ssize_t total, Py_ssize_t parts, Py_ssize_t i) noexcept nogil:
+    """Where part ``i`` of an even split of ``total`` begins."""
+    return total * i // parts

@@ -144,7 +144,7 @@ cdef inline void prefetch_cells(const real *x, Py_ssize_t n) noexcept nogil:
 
 
 cdef void copy_transposed(real *out, Py_ssize_t out_step, const real *x, Py_ssize_t x_step, Py_ssize_t n_rows, Py_ssize_t n_columns) noexcept nogil:
-    """out[j * out_step + i] = x[i * x_step + j] + 0, in registers by blocks of LANES x LANES."""
+    """out[j * out_step + i] = x[i * x_step + j], in registers by blocks of LANES x LANES."""
     cdef vec cells[LANES]
     cdef vec zero = splat(0)
     cdef Py_ssize_t i_block, j_block, i, j, rows, columns, k
@@ -155,7 +155,7 @@ cdef void copy_transposed(real *out, Py_ssize_t out_step, const real *x, Py_ssiz
             i = i_block * LANES
             rows = min(LANES, n_rows - i)
             for k in range(LANES):
-                cells[k] = load_part(x + (i + k) * x_step + j, columns) + zero if k < rows else zero
+                cells[k] = load_part(x + (i + k) * x_step + j, columns) if k < rows else zero
             transpose(cells)
             for k in range(columns):
                 store_part(out + (j + k) * out_step + i, cells[k], rows)

@@ -72,7 +72,8 @@ def relu_backward(grad_out, y, *, n_threads=None):
     >>> cyconv.relu_backward([5.0, 6.0, 7.0], [0.0, 0.0, 2.0])
     array([0., 0., 7.])
     """
-    grad_out, y = (np.ascontiguousarray(a).reshape(a.shape) for a in _arrays.as_reals("relu_backward", grad_out=grad_out, y=y))
+    reals = _arrays.as_reals("relu_backward", grad_out=grad_out, y=y)
+    grad_out, y = (np.ascontiguousarray(a).reshape(a.shape) for a in reals)
     check_shape("relu_backward", "grad_out", grad_out, y.shape)
     dx = np.empty_like(y)
     _kernels.kernels[y.dtype].relu_backward(grad_out, y, dx, team(n_threads, y.size))
