@@ -3,11 +3,13 @@
     python benchmarks/conv2d.py [--threads N] [--json FILE]
 
 All contenders run interleaved in one process, float32, with the same number of threads. A rate is
-GFLOP/s of the median time; "x torch" and "x NumPy" are the rivals' times over ours.
+GFLOP/s of the median time; "peak" is its share of the processor's fused multiply-adds; "x torch" and
+"x NumPy" are the rivals' times over ours.
 """
 
 import argparse
 import json
+import os
 from math import exp, log
 
 import numpy as np
@@ -112,9 +114,10 @@ def measure(shape, layout, n_threads, peak):
     rows = []
     for name, functions in zip(PASSES, contenders(shape, layout, n_threads)):
         seconds = interleaved(functions)
-        rate = shape.flops / seconds["cyconv"] / 1e9
+        own = seconds.pop("cyconv")
+        rate = shape.flops / own / 1e9
         rows.append({"shape": str(shape), "layout": layout, "pass": name, "gflops": rate, "share": rate / peak,
-                     "times": {rival: value / seconds["cyconv"] for rival, value in seconds.items() if rival != "cyconv"}})
+                     "times": {rival: value / own for rival, value in seconds.items()}})
     return rows
 
 
@@ -129,7 +132,7 @@ def main():
     parser.add_argument("--threads", type=int, default=None, help="threads for every contender (default: all)")
     parser.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
     options = parser.parse_args()
-    n_threads = options.threads or int(cyconv.show_config("dicts")["threads"])
+    n_threads = options.threads or os.cpu_count()
     rivals = ["NumPy"] + (["torch"] if torch else [])
     if torch:
         torch.set_num_threads(n_threads)
@@ -137,7 +140,8 @@ def main():
         peak = fma_peak(np.dtype(np.float32), n_threads)
         print(f"float32, {n_threads} threads, {cyconv.show_config('dicts')['instruction set']}, "
               f"FMA peak {peak:.0f} GFLOP/s")
-        print(f"{'shape':28} {'layout':14} {'pass':11} {'GFLOP/s':>8} {'peak':>6}" + "".join(f"{'x ' + r:>9}" for r in rivals))
+        print(f"{'shape':28} {'layout':14} {'pass':11} {'GFLOP/s':>8} {'peak':>6}"
+              + "".join(f"{'x ' + rival:>9}" for rival in rivals))
         rows = []
         for shape in CONV2D:
             for layout in ("channels_first", "channels_last"):
@@ -146,7 +150,8 @@ def main():
                 rows += new
     for rival in rivals:
         ratios = [row["times"][rival] for row in rows]
-        print(f"against {rival}: geometric mean {exp(sum(map(log, ratios)) / len(ratios)):.2f}, lowest {min(ratios):.2f}")
+        mean = exp(sum(map(log, ratios)) / len(ratios))
+        print(f"against {rival}: geometric mean {mean:.2f}, lowest {min(ratios):.2f}")
     if options.json:
         with open(options.json, "w") as file:
             json.dump(rows, file, indent=1)

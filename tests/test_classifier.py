@@ -88,7 +88,7 @@ def test_training_stops_when_the_loss_does():
 
 @pytest.mark.filterwarnings("default")
 def test_training_that_ends_too_early_warns():
-    with pytest.warns(ConvergenceWarning, match="max_iter=3 epochs are over"):
+    with pytest.warns(ConvergenceWarning, match="stopped at max_iter=3"):
         quick().fit(FEW, FEW_Y)
 
 
@@ -260,7 +260,7 @@ def test_shapes_that_do_not_fit_are_errors_in_predict():
 def test_a_single_image_without_its_batch_axis_is_refused():
     colour = np.repeat(FEW.reshape(-1, 1, 8, 8), 3, axis=1)
     fitted = quick(input_shape=None).fit(colour, FEW_Y)
-    with pytest.raises(ValueError, match=r"to predict a single sample write X\[None\]"):
+    with pytest.raises(ValueError, match=r"for a single sample pass X\[None\]"):
         fitted.predict(colour[0])
     assert fitted.predict(colour[0][None]).shape == (1,)
 
@@ -471,12 +471,38 @@ def test_an_interrupted_fit_keeps_the_last_whole_epoch(monkeypatch):
     np.testing.assert_array_equal(fitted.optimizer_state_["mean"], expected.optimizer_state_["mean"])
 
 
-def test_an_interrupted_first_epoch_leaves_an_untrained_network(monkeypatch):
+def test_an_interrupted_first_epoch_leaves_the_last_fit(monkeypatch):
+    fitted = quick(max_iter=2).fit(FEW, FEW_Y)
+    expected = fitted.predict_proba(FEW)
     interrupt_after(monkeypatch, 3)
-    with pytest.warns(UserWarning, match="epoch 0"):
-        fitted = quick().fit(FEW, FEW_Y)
-    assert fitted.n_iter_ == 0
-    assert fitted.predict(FEW).shape == (300,)
+    with pytest.raises(KeyboardInterrupt):
+        fitted.fit(FEW, FEW_Y + 1)
+    np.testing.assert_array_equal(fitted.predict_proba(FEW), expected)
+    assert fitted.n_iter_ == 2 and fitted.classes_[0] == 0
+
+
+def test_a_failed_fit_leaves_the_last_one():
+    fitted = quick(max_iter=2).fit(FEW, FEW_Y)
+    expected = fitted.predict(FEW)
+    with pytest.raises(ValueError, match="the loss is"), np.errstate(all="ignore"):
+        fitted.set_params(solver="sgd", learning_rate_init=1e300).fit(FEW, FEW_Y + 100)
+    np.testing.assert_array_equal(fitted.predict(FEW), expected)
+
+
+def test_changing_data_format_after_fit_does_not_change_predictions():
+    fitted = quick(input_shape=None).fit(FEW.reshape(-1, 1, 8, 8), FEW_Y)
+    expected = fitted.predict_proba(FEW)
+    np.testing.assert_array_equal(fitted.set_params(data_format="channels_last").predict_proba(FEW), expected)
+
+
+@pytest.mark.parametrize(("class_weight", "message"), [
+    ({0: -1}, "'class_weight' parameter .* must be None, 'balanced' or a dict with numbers >= 0"),
+    ({0: np.nan}, "'class_weight' parameter"), ({0: "a"}, "'class_weight' parameter"),
+    (dict.fromkeys(range(10), 0), "must leave a weight above zero"),
+])
+def test_class_weights_are_checked(class_weight, message):
+    with pytest.raises(ValueError, match=message):
+        quick(class_weight=class_weight).fit(FEW, FEW_Y)
 
 
 def test_diverging_training_is_an_error():

@@ -486,7 +486,7 @@ def test_mixed_dtypes_compute_in_the_larger():
     x, weight = np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 2, 2))
     assert cyconv.conv2d(x, weight).dtype == np.float64
     assert cyconv.conv2d(x, weight.astype(np.float16)).dtype == np.float32
-    assert cyconv.conv2d(x, weight.astype(np.float32), bias=np.ones(1)).dtype == np.float64
+    assert cyconv.conv2d(x, weight.astype(np.float32), bias=np.ones(1)).dtype == np.float32
 
 
 def test_eight_bit_integers_do_not_wrap():
@@ -583,7 +583,7 @@ ERRORS = [
     ({"x": zeros(1, 4, 9, 9).astype("M8[s]")}, TypeError, r"conv2d: unsupported dtype datetime64\[s\] for x"),
     ({"x": np.ma.masked_array(zeros(1, 4, 9, 9))}, TypeError, r"conv2d: x is a masked array, .* x.filled\(value\)"),
     ({"x": zeros(1, 4, 9, 9).astype(np.longdouble)}, TypeError,
-     r"conv2d: x, weight, bias compute in dtype (longdouble|float128|float96); only float32 and float64 are supported"),
+     r"conv2d: x, weight compute in dtype (longdouble|float128|float96); only float32 and float64 are supported"),
     ({"data_format": "NCHW"}, ValueError,
      r"conv2d: data_format must be one of \('channels_first', 'channels_last'\), got 'NCHW'"),
     ({"n_threads": 0}, ValueError, r"n_threads must be None or a non-zero int, got 0"),
@@ -662,3 +662,24 @@ def test_hostile_parameters_are_computed_or_refused_by_name(parameters):
         cyconv.conv2d(zeros(1, 1, 3, 3), zeros(1, 1, 2, 2), **parameters)
     except (ValueError, TypeError) as error:
         assert any(name in str(error) for name in (*parameters, "effective kernel", "padded input"))
+
+
+def test_bias_takes_the_dtype_of_the_others():
+    x, weight = np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 2, 2), np.float32)
+    assert cyconv.conv2d(x, weight, np.zeros(1)).dtype == np.float32
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda x, w: cyconv.conv2d(None, w), "^conv2d: x must be an array, got None"),
+    (lambda x, w: cyconv.conv2d(x, w, strides=2), "^conv2d: got an unexpected keyword argument 'strides'"),
+    (lambda x, w: cyconv.conv2d(x, w, None, 1, 0, 1),
+     "^conv2d: too many positional arguments; dilation, .* keyword-only"),
+])
+def test_wrong_calls_are_explained_under_the_public_name(call, message):
+    with pytest.raises(TypeError, match=message):
+        call(np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2)))
+
+
+def test_an_array_instead_of_its_shape_is_explained():
+    with pytest.raises(ValueError, match="got an array of shape .1, 1, 3, 3.; pass its shape"):
+        cyconv.conv2d_grad_input(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)), np.ones((1, 1, 3, 3)))

@@ -250,7 +250,7 @@ def test_unbatched_input_gives_an_unbatched_result(data_format):
 def test_first_maximum_wins_and_nan_before_numbers(window, value, place, lanes, isa, data_format):
     """In every lane of a vector, and in those that are left over."""
     for shape in ((1, lanes, 4, 1), (1, 1, 4, lanes)):
-        x = np.broadcast_to(np.array(window)[:, None], shape).copy()
+        x = np.broadcast_to(np.array(window, float)[:, None], shape).copy()
         y, indices = cyconv.max_pool2d(in_layout(x, data_format), (4, 1), return_indices=True, data_format=data_format)
         assert_same_bits(channels_first(y, data_format), np.full((1, shape[1], 1, shape[3]), value, float))
         expected = place * shape[3] + np.arange(shape[3])
@@ -409,10 +409,10 @@ def test_broadcast_views_give_the_same(axis, isa, data_format, rng):
 @pytest.mark.parametrize("given, computed", [
     ("f2", "f4"), ("f4", "f4"), ("f8", "f8"), ("?", "f4"), ("u1", "f4"), ("i8", "f8"),
 ])
-def test_computation_dtype_is_that_of_numpy_promotion(given, computed, rng):
+def test_maxima_keep_the_dtype_and_means_are_those_of_numpy_promotion(given, computed, rng):
     x = np.abs(integers(rng, (1, 2, 6, 6))).astype(given)
-    for function in POOLS:
-        assert_same_bits(function(x, 2), function(x.astype(computed), 2))
+    assert_same_bits(cyconv.max_pool2d(x, 2), cyconv.max_pool2d(x.astype(computed), 2).astype(given))
+    assert_same_bits(cyconv.avg_pool2d(x, 2), cyconv.avg_pool2d(x.astype(computed), 2))
 
 
 # ---------------------------------------------------------------- hostile indices
@@ -568,3 +568,17 @@ def test_hostile_input_shapes_are_refused(function, input_shape):
     third = input_shape if function is not cyconv.avg_pool2d_backward else 2
     with pytest.raises(ValueError, match="input_shape must be|arrays must have"):
         function(ones(1, 1, 2, 2), second, third)
+
+
+@pytest.mark.parametrize("kept", [np.uint8, np.int16, np.int64, np.float16, bool])
+def test_maxima_keep_the_dtype_of_x(kept):
+    x = np.array([[[0, 1, 1, 0], [1, 1, 0, 0]]]).astype(kept)
+    values, indices = cyconv.max_pool2d(x, 2, padding=((0, 0), (0, 2)), return_indices=True)
+    assert values.dtype == kept and values[0, 0, :2].tolist() == [1, 1]
+    assert indices[0, 0].tolist() == [1, 2, -1]
+    assert values[0, 0, 2] == (-np.inf if kept is np.float16 else np.iinfo(kept).min if kept is not bool else 0)
+
+
+def test_integers_that_floats_cannot_hold_are_refused():
+    with pytest.raises(TypeError, match="x has int64 values beyond 2"):
+        cyconv.max_pool2d(np.full((1, 2, 2), 2**53 + 1), 2)

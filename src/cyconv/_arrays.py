@@ -22,25 +22,27 @@ def as_array(function, name, value):
             array = np.asarray(value)
         except ValueError as error:
             raise ValueError(f"{function}: {name} is no array of numbers: {error}") from None
+    if value is None:
+        raise TypeError(f"{function}: {name} must be an array, got None")
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{function}: unsupported dtype {array.dtype} for {name}; expected real numbers")
     return array
 
 
 def as_reals(function, **values):
-    """All values (None stays None) in their common computation dtype, float32 or float64.
+    """All values in their common computation dtype, float32 or float64.
 
     The dtype is ``np.result_type`` of all of them and float32.
     """
-    arrays = [None if v is None else as_array(function, name, v) for name, v in values.items()]
-    dtypes = {a.dtype for a in arrays if a is not None}
+    arrays = [as_array(function, name, value) for name, value in values.items()]
+    dtypes = {a.dtype for a in arrays}
     dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
     if dtype != FLOAT32 and dtype != FLOAT64:
         dtype = np.result_type(dtype, FLOAT32)
         if dtype != FLOAT32 and dtype != FLOAT64:
             names = ", ".join(values)
             raise TypeError(f"{function}: {names} compute in dtype {dtype}; only float32 and float64 are supported")
-    return [a if a is None or (a.dtype == dtype and a.flags.aligned) else np.array(a, dtype) for a in arrays]
+    return [a if a.dtype == dtype and a.flags.aligned else np.array(a, dtype) for a in arrays]
 
 
 def is_channels_last(function, data_format):

@@ -1,8 +1,5 @@
 """What this installation computes with."""
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
-
 from . import _kernels, _threads
 
 
@@ -31,9 +28,11 @@ def show_config(mode="stdout"):
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"show_config: mode must be 'stdout' or 'dicts', got {mode!r}")
+    import platform  # here, like the import below: together they would double the import time of cyconv
+
     config = {
         "cyconv": installed("cyconv"),
-        "instruction set": f"{_kernels.isa}",
+        "instruction set": _kernels.isa,
         "runnable": ", ".join(_kernels.available),
         "threads": f"{_threads.effective()}",
         "OpenMP": "yes" if _kernels.cpu.openmp else "no, serial build",
@@ -51,6 +50,8 @@ def show_config(mode="stdout"):
 
 
 def installed(package):
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:

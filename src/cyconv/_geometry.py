@@ -74,11 +74,15 @@ class Window(NamedTuple):
 
         Cells count from the first of an undilated input; those of the low padding are negative.
         """
-        result = []
-        for start in range(-self.low, n_out * self.stride - self.low, self.stride):
+        def taps_from(start):
             first = min(max(-(-(begin - start) // self.dilation), 0), self.kernel)
-            result.append((first, min(max(-(-(end - start) // self.dilation), first), self.kernel) - first))
-        return result
+            return first, min(max(-(-(end - start) // self.dilation), first), self.kernel) - first
+
+        starts = range(-self.low, n_out * self.stride - self.low, self.stride)
+        before = min(max(-(-(begin + self.low) // self.stride), 0), n_out)     # outputs that start before begin
+        whole = min(max((end - self.extent + self.low) // self.stride + 1, before), n_out)
+        return ([taps_from(start) for start in starts[:before]] + [(0, self.kernel)] * (whole - before)
+                + [taps_from(start) for start in starts[whole:]])
 
     def adjoint(self):
         """The window that carries a gradient from the outputs back to the inputs."""
@@ -130,7 +134,7 @@ def per_axis(function, name, value, rank, minimum):
         values *= rank
     if values is None or len(values) != rank or not all(is_integer(v) for v in values):
         kind = TypeError if values is None else ValueError
-        raise kind(f"{function}: {name} must be an int or {rank} ints, got {value!r}")
+        raise kind(f"{function}: {name} must be an int or {rank} ints, got {shape_hint(value)}")
     check_range(function, name, values, value, minimum)
     return tuple(int(v) for v in values)
 
@@ -145,6 +149,11 @@ def as_tuple(value):
     if isinstance(value, (str, bytes, dict, set)) or not hasattr(value, "__len__"):
         return None
     return tuple(value)
+
+
+def shape_hint(value):
+    """A way out for who passes an array where its shape is wanted."""
+    return f"an array of shape {value.shape}; pass its shape" if hasattr(value, "shape") else repr(value)
 
 
 def check_range(function, name, values, shown, minimum):

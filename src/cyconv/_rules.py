@@ -70,8 +70,8 @@ RULES = {
     "beta_1": BELOW_ONE,
     "beta_2": BELOW_ONE,
     "epsilon": POSITIVE,
-    "class_weight": ("None, 'balanced' or a dict", any_of(
-        one_of(None, "balanced"), lambda v: isinstance(v, Mapping))),
+    "class_weight": ("None, 'balanced' or a dict with numbers >= 0", any_of(
+        one_of(None, "balanced"), lambda v: isinstance(v, Mapping) and all(map(NOT_NEGATIVE[1], v.values())))),
     "n_jobs": ("None or an int other than 0", any_of(one_of(None), lambda v: whole(-inf)(v) and v != 0)),
 }
 

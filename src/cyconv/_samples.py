@@ -50,8 +50,8 @@ def fitted_shape(found, n_features, input_shape, spatial_dims, data_format):
 def check_shape(found, expected, data_format):
     """Refuse n-dimensional data whose samples have another shape than those of `fit`."""
     if found is not None and with_channels(found, len(expected) - 1, data_format) != expected:
-        raise ValueError(f"samples of X have shape {found}, expected {expected} as in fit; "
-                         f"to predict a single sample write X[None]")
+        raise ValueError(f"samples of X have shape {found}, expected {expected} as in fit"
+                         + ("; for a single sample pass X[None]" if found == expected[1:] else ""))
 
 
 def image_shape(n_features, data_format):

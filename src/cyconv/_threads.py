@@ -48,7 +48,7 @@ def effective(n_threads=None):
 
 def _requested(n_threads):
     try:
-        count = index(n_threads)
+        count = index(None if isinstance(n_threads, bool) else n_threads)
     except TypeError:
         raise TypeError(f"n_threads must be None or a non-zero int, got {n_threads!r}") from None
     if count == 0:

@@ -99,7 +99,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
     epsilon : float > 0, default 1e-8
         For solver="adam".
     class_weight : dict of label to float, "balanced" or None, default None
-        Factors for sample weights; "balanced" gives all classes the same total.
+        Factors >= 0 for sample weights; "balanced" gives all classes the same total.
     n_jobs : int or None, default None
         Number of threads; negative numbers count back from all of them. None is all physical cores, or
         OMP_NUM_THREADS.
@@ -114,6 +114,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         Names of features, if X has names that are all strings.
     input_shape_ : tuple of int
         Shape of one sample with its channel axis.
+    data_format_ : str
+        Where the samples have their channels.
     input_scale_ : float
         The power of two that X was multiplied by in training.
     architecture_ : list of (str, str, dict)
@@ -220,10 +222,16 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         if found is None and self.input_shape is None:
             self._warn_of_flat_images()
         samples, classes = self._samples(X, y, sample_weight)
-        network, optimizer = self._start(shape, classes, samples, goes_on)
-        if self.verbose > 1:
-            print(network.summary())
-        self._train(network, optimizer, samples)
+        before = dict(vars(self))
+        try:
+            network, optimizer = self._start(shape, classes, samples, goes_on)
+            if self.verbose > 1:
+                print(network.summary())
+            self._train(network, optimizer, samples)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)     # a fit that failed leaves what the last one learned
+            raise
         network.scale_input(self.input_scale_)
         self.parameters_ = network.parameters()
         self.optimizer_state_ = {"solver": self.solver, **optimizer.state()}
@@ -253,6 +261,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         if self.class_weight is not None:
             weight = weight * compute_class_weight(
                 self.class_weight, classes=classes, y=y, sample_weight=weight)[labels]
+            if not weight.any():
+                raise ValueError("class_weight times sample_weight must leave a weight above zero, got zero for all")
         kept = weight > 0
         if not kept.all():
             X, labels, weight = X[kept], labels[kept], weight[kept]
@@ -269,6 +279,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             self._check_unchanged(architecture, shape, classes)
         else:
             self.classes_, self.input_shape_, self.architecture_ = classes, shape, architecture
+            self.data_format_ = self.data_format
             self.loss_curve_, self.loss_, self.best_loss_, self.t_ = [], np.inf, np.inf, 0
             self.input_scale_ = scale_of(samples)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
@@ -281,14 +292,15 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         return network, optimizer
 
     def _check_unchanged(self, architecture, shape, classes):
-        for name, now, before in (("the architecture", architecture, self.architecture_),
-                                  ("the shape of a sample", shape, self.input_shape_),
-                                  ("the set of classes", classes.tolist(), self.classes_.tolist())):
+        for name, now, before in (("the shape of a sample", shape, self.input_shape_),
+                                  ("data_format", self.data_format, self.data_format_),
+                                  ("the set of classes", classes.tolist(), self.classes_.tolist()),
+                                  ("the architecture", architecture, self.architecture_)):
             if now != before:
                 raise ValueError(f"warm_start=True needs {name} of the last fit, {before}, got {now}")
 
     def _network(self, dtype, seed, parameters):
-        return Sequential(restore(self.architecture_), self.input_shape_, dtype=dtype, data_format=self.data_format,
+        return Sequential(restore(self.architecture_), self.input_shape_, dtype=dtype, data_format=self.data_format_,
                           random_state=seed, parameters=parameters)
 
     def _optimizer(self, vector):
@@ -303,23 +315,34 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         how = {"scale": self.input_scale_, "batch_size": batch_size, "shuffle": self.shuffle, "alpha": self.alpha,
                "n_threads": self.n_jobs}
         self.n_iter_, without_progress = 0, 0
+        done = self._snapshot(network, optimizer)
         try:
             while self.n_iter_ < self.max_iter and without_progress <= self.n_iter_no_change:
-                before, start = (network.vector.copy(), optimizer.state()), perf_counter()
+                start = perf_counter()
                 loss = train_epoch(network, optimizer, samples, epoch=len(self.loss_curve_), **how)
                 if not np.isfinite(loss):
-                    raise ValueError(f"the loss is {loss} after {self.n_iter_ + 1} epochs: scale X to about -1 to 1 "
-                                     f"or lower learning_rate_init={self.learning_rate_init}")
+                    raise ValueError(f"the loss is {loss} after {self.n_iter_ + 1} epochs: "
+                                     f"lower learning_rate_init={self.learning_rate_init}, or scale and centre X")
                 without_progress = without_progress + 1 if loss > self.best_loss_ - self.tol else 0
                 self._note_epoch(loss, n_samples, perf_counter() - start)
+                done = self._snapshot(network, optimizer)
         except KeyboardInterrupt:
-            network.vector[:] = before[0]
-            optimizer.load_state(before[1])
+            vector, state, noted = done
+            if noted["n_iter_"] == 0:
+                raise
+            network.vector[:] = vector
+            optimizer.load_state(state)
+            vars(self).update(noted)
             warnings.warn(f"Training was interrupted; the network is that of epoch {self.n_iter_}.", stacklevel=3)
             return
         if without_progress <= self.n_iter_no_change:
-            warnings.warn(f"max_iter={self.max_iter} epochs are over and the loss still goes down.",
-                          ConvergenceWarning, stacklevel=3)
+            warnings.warn(f"{type(self).__name__} stopped at max_iter={self.max_iter} before the loss settled; "
+                          "raise max_iter or tol.", ConvergenceWarning, stacklevel=3)
+
+    def _snapshot(self, network, optimizer):
+        """Everything that an epoch changes."""
+        noted = {name: getattr(self, name) for name in ("n_iter_", "loss_", "best_loss_", "t_")}
+        return network.vector.copy(), optimizer.state(), noted | {"loss_curve_": list(self.loss_curve_)}
 
     def _note_epoch(self, loss, n_samples, seconds):
         self.loss_ = loss
@@ -356,7 +379,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
     def _logits(self, X):
         network = self.to_sequential()
         rows, found = as_rows(X)
-        check_shape(found, self.input_shape_, self.data_format)
+        check_shape(found, self.input_shape_, self.data_format_)
         X = validate_data(self, rows, dtype=FLOATS, reset=False)
         step = max(1, VALUES_AT_ONCE // max(map(prod, network.shapes)))
         logits = np.empty((len(X), len(self.classes_)), network.dtype)

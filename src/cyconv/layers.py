@@ -286,10 +286,10 @@ class ReLU(Layer):
     """max(x, 0), element by element; its gradient at 0 is 0."""
 
     def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
-        y = functional.relu(x)
+        y = functional.relu(x, n_threads=mode.n_threads)
         if not mode.training:
             return y, None
-        return y, lambda dy: (functional.relu_backward(dy, y), {})
+        return y, lambda dy: (functional.relu_backward(dy, y, n_threads=mode.n_threads), {})
 
 
 @dataclass(repr=False)

@@ -165,7 +165,7 @@ cdef inline void pool_box(const Pool *g, Box *box) noexcept nogil:
     box.channel, box.n_channels = 0, ceil_div(g.channels, g.channel_blocks)
 
 
-cdef void plan_pool(Pool *g, int n_threads) noexcept nogil:
+cdef void plan_pool(Pool *g) noexcept nogil:
     cdef Py_ssize_t rows = 1
     cdef Box box
     g.in_place = g.x_c == 1 or g.channels == 1
@@ -188,7 +188,7 @@ cdef int pool_forward(const int kind, Pool *g, int n_threads) noexcept nogil:
     """-1 when there is no memory for scratch."""
     cdef Py_ssize_t i, item
     cdef real *scratch
-    plan_pool(g, n_threads)
+    plan_pool(g)
     scratch = <real *>malloc((g.scratch_size * n_threads + 64) * sizeof(real))
     if scratch == NULL:
         return -1
@@ -208,8 +208,8 @@ def max_pool(cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, cnp.ndarray table,
     cdef Pool g
     cdef int failed
     set_pool(&g, x, y, table, inside, channels_last)
-    g.cells = <const Py_ssize_t *>cnp.PyArray_DATA(cells)
     if index is not None:
+        g.cells = <const Py_ssize_t *>cnp.PyArray_DATA(cells)
         g.index = <int64_t *>cnp.PyArray_DATA(index)
     with nogil:
         failed = pool_forward(MAX_POOL, &g, n_threads)

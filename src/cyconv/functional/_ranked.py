@@ -25,7 +25,11 @@ def ranked(implementation, name, rank):
     the axis letters of the rank.
     """
     def public(*args, **kwargs):
-        return implementation(name, rank, *args, **kwargs)
+        try:
+            return implementation(name, rank, *args, **kwargs)
+        except TypeError:
+            check_arguments(name, public.__signature__, args, kwargs)
+            raise
 
     signature = inspect.signature(implementation)
     public.__signature__ = signature.replace(parameters=list(signature.parameters.values())[2:])
@@ -35,6 +39,15 @@ def ranked(implementation, name, rank):
     for word, letters in LETTERS[rank].items():
         public.__doc__ = public.__doc__.replace(word, letters)
     return public
+
+
+def check_arguments(name, signature, args, kwargs):
+    """Say in terms of the public name which argument is missing, unknown or too many."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        keywords = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        raise TypeError(f"{name}: {error}; {', '.join(keywords)} are keyword-only") from None
 
 
 def names_of(*spatial, channels_last):
@@ -58,7 +71,8 @@ def input_shape_of(function, input_shape, rank, is_single):
     shape = _geometry.as_tuple(input_shape)
     wanted = rank + (1 if is_single else 2)
     if shape is None or len(shape) != wanted or not all(_geometry.is_integer(n) and n >= 0 for n in shape):
-        raise ValueError(f"{function}: input_shape must be {wanted} sizes >= 0, got {input_shape!r}")
+        raise ValueError(f"{function}: input_shape must be {wanted} sizes >= 0, "
+                         f"got {_geometry.shape_hint(input_shape)}")
     _geometry.check_elements(function, shape)
     shape = tuple(int(n) for n in shape)
     return (1, *shape) if is_single else shape

@@ -46,7 +46,7 @@ class Plan(NamedTuple):
     work: int                    # multiplications
 
 
-@lru_cache(maxsize=4096, typed=True)
+@lru_cache(maxsize=1024, typed=True)
 def plan_conv(function, x_shape, weight_shape, stride, padding, dilation, groups, input_dilation, flip, channels_last):
     """The `Plan` of a batch; all checks of shapes and parameters."""
     channels = x_shape[-1 if channels_last else 1]
@@ -133,12 +133,12 @@ def _conv(function, rank, x, weight, bias=None, stride=1, padding=0, *, dilation
     ----------
     x : array_like of shape (N, C, SPATIAL) or (C, SPATIAL)
         Input; with ``data_format="channels_last"`` of shape (N, SPATIAL, C) or (SPATIAL, C). Any
-        strides; converted to the computation dtype, ``np.result_type(x, weight, bias, np.float32)``,
+        strides; converted to the computation dtype, ``np.result_type(x, weight, np.float32)``,
         which must be float32 or float64.
     weight : array_like of shape (K, C / groups, KERNEL)
         Kernels.
     bias : array_like of shape (K,), optional
-        Added to every output of a channel.
+        Added to every output of a channel. Takes the computation dtype.
     stride : int or tuple of int, default 1
         Step of the window in input cells, per axis, at least 1.
     padding : int, tuple, or str, default 0
@@ -158,13 +158,14 @@ def _conv(function, rank, x, weight, bias=None, stride=1, padding=0, *, dilation
     out : ndarray, optional
         C-contiguous array of the result's shape and dtype to write to.
     n_threads : int, optional
-        Threads to use; negative counts back from the number of cores; None for as many as
-        OMP_NUM_THREADS or, without it, the physical cores allow.
+        Threads to use; None for as many as OMP_NUM_THREADS or, without it, the physical cores allow;
+        negative counts back from these. Small problems run on one.
 
     Returns
     -------
     ndarray of shape (N, K, OUTPUTS), or as x without N or with channels last
-        Per axis ``(n + low + high - dilation * (kernel - 1) - 1) // stride + 1`` outputs.
+        Per axis ``(n + low + high - dilation * (kernel - 1) - 1) // stride + 1`` outputs, where n is
+        ``(size - 1) * input_dilation + 1``.
 
     Raises
     ------
@@ -175,6 +176,9 @@ def _conv(function, rank, x, weight, bias=None, stride=1, padding=0, *, dilation
 
     Notes
     -----
+    Integers give the exact result as long as no sum exceeds 2**24 (float32) or 2**53 (float64). int8,
+    int16, uint8, uint16 and float16 compute in float32, wider integers in float64.
+
     The bits of a result depend neither on the number of threads nor on the other samples of the
     batch nor, with FMA, on the instruction set. Padded taps contribute nothing, so an infinite
     weight on a padded cell gives no NaN.
@@ -194,14 +198,14 @@ def _conv(function, rank, x, weight, bias=None, stride=1, padding=0, *, dilation
            [38., 44.]])
     """
     channels_last = _arrays.is_channels_last(function, data_format)
-    x, weight, bias = _arrays.as_reals(function, x=x, weight=weight, bias=bias)
+    x, weight = _arrays.as_reals(function, x=x, weight=weight)
     rank = check_weight(function, rank, weight.shape)
     x, is_single = batched(function, "x", x, rank, channels_last)
     call = prepare(function, x.shape, weight.shape, x.dtype, stride, padding, dilation, groups, input_dilation, flip,
                    channels_last, n_threads)
     if bias is not None:
+        bias = np.ascontiguousarray(_arrays.as_array(function, "bias", bias), x.dtype)
         check_shape(function, "bias", bias, weight.shape[:1])
-        bias = np.ascontiguousarray(bias)
     shape = call.plan.out_shape
     result, copy = _arrays.output_for(function, out, shape[1:] if is_single else shape, x.dtype, (x, weight, bias))
     y = result[None] if is_single else result

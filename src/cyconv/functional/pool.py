@@ -24,11 +24,11 @@ class Plan(NamedTuple):
     table: np.ndarray              # the window as _geometry.phase_table
     inside: np.ndarray             # per output of each axis in turn: first tap and number of taps inside x
     counts: dict                   # for count_include_pad False, True: cells that count, per axis and output
-    cells: np.ndarray              # per tap of the window: its cell in the plane, from the first tap on
+    cells: tuple                   # arguments of `cells_of_taps`, which only maxima with indices need
     work: int                      # cells visited, as multiplications that take as long
 
 
-@lru_cache(maxsize=4096, typed=True)
+@lru_cache(maxsize=256, typed=True)
 def plan_pool(function, x_shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last):
     """The `Plan` of a batch; all checks of shapes and parameters."""
     sizes = spatial_of(x_shape, channels_last)
@@ -49,11 +49,12 @@ def plan_pool(function, x_shape, kernel_size, stride, padding, dilation, ceil_mo
         np.array(_geometry.phase_table(windows, outputs), np.intp),
         np.array(inside, np.intp),
         {include: np.array([n for _, n in spans], np.intp) for include, spans in ((False, inside), (True, padded))},
-        cells_of_taps(sizes, windows),
+        (sizes, windows),
         prod(out_shape) * taps * WORK_PER_CELL,
     )
 
 
+@lru_cache(maxsize=16)
 def cells_of_taps(sizes, windows):
     """Flat distance in the input plane from the first tap of a window to each of its taps."""
     cells = np.zeros((), np.int64)
@@ -81,6 +82,24 @@ def prepare(function, x_shape, kernel_size, stride, padding, dilation, ceil_mode
                      bool(ceil_mode), channels_last)
 
 
+def check_exact(function, x):
+    """Refuse integers that float64, in which they are compared, cannot hold."""
+    if x.dtype.itemsize == 8 and x.dtype.kind in "iu" and x.size and max(int(x.max()), -int(x.min())) > 2**53:
+        raise TypeError(f"{function}: x has {x.dtype} values beyond 2**53, which are not compared exactly; "
+                        "pass smaller integers or floats")
+    return x
+
+
+def in_dtype(y, dtype):
+    """``y`` in the dtype of the input; an integer that stands for -inf is the smallest there is."""
+    if y.dtype == dtype:
+        return y
+    if dtype.kind == "f":
+        return y.astype(dtype.newbyteorder("="))
+    smallest = np.iinfo(dtype).min if dtype.kind in "iu" else False
+    return np.where(np.isneginf(y), smallest, np.nan_to_num(y)).astype(dtype.newbyteorder("="))
+
+
 def _max_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilation=1, ceil_mode=False,
               return_indices=False, data_format="channels_first", n_threads=None):
     """Maximum of every window.
@@ -88,7 +107,7 @@ def _max_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilatio
     Parameters
     ----------
     x : array_like of shape (N, C, SPATIAL) or (C, SPATIAL)
-        Input, or with the channels last. Converted to float32 or float64 like a convolution's.
+        Input, or with the channels last; integers of more than 53 bits are refused.
     kernel_size : int or tuple of int
         Size of the window, at least 1.
     stride : int or tuple of int, optional
@@ -98,7 +117,8 @@ def _max_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilatio
     dilation : int or tuple of int, default 1
         Step between the cells of a window.
     ceil_mode : bool, default False
-        Also pool the last, partly filled window, if it starts inside the input or its left padding.
+        Round the number of outputs up, for a last window that is partly filled, but only as far as
+        windows start inside the input or its low padding.
     return_indices : bool, default False
         Also return where each maximum stands.
     data_format : {"channels_first", "channels_last"}, default "channels_first"
@@ -109,7 +129,8 @@ def _max_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilatio
     Returns
     -------
     values : ndarray of shape (N, C, OUTPUTS), or as x without N or with channels last
-        NaN wins over numbers. -inf where a window has no input cell.
+        Of the dtype of x. NaN wins over numbers. -inf, or the smallest integer, where a window has no
+        input cell.
     indices : int64 ndarray of the same shape
         Only with ``return_indices``: flat row-major index of the first maximum (or first NaN) in its
         input plane of shape (SPATIAL); -1 where a window has no input cell.
@@ -134,14 +155,17 @@ def _max_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilatio
            [7, 8]]))
     """
     channels_last = _arrays.is_channels_last(function, data_format)
-    (x,) = _arrays.as_reals(function, x=x)
+    given = _arrays.as_array(function, "x", x)
+    (x,) = _arrays.as_reals(function, x=check_exact(function, given))
     x, is_single = batched(function, "x", x, pool_rank(function, rank, kernel_size, x.ndim), channels_last)
     plan = prepare(function, x.shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
     y = np.empty(plan.out_shape, x.dtype)
     indices = np.empty(plan.out_shape, np.int64) if return_indices else None
     if y.size:
-        _kernels.kernels[x.dtype].max_pool(x, y, indices, plan.table, plan.inside, plan.cells, channels_last,
+        _kernels.kernels[x.dtype].max_pool(x, y, indices, plan.table, plan.inside,
+                                           cells_of_taps(*plan.cells) if return_indices else None, channels_last,
                                            team(n_threads, plan.work))
+    y = in_dtype(y, given.dtype)
     if is_single:
         y, indices = y[0], indices[0] if return_indices else None
     return (y, indices) if return_indices else y
