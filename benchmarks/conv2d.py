@@ -12,10 +12,11 @@ import json
 import os
 from math import exp, log
 
+from timing import fma_peak, interleaved  # isort: skip: sets up the threads of all that follow
+
 import numpy as np
 from shapes import CONV2D
 from threadpoolctl import threadpool_limits
-from timing import fma_peak, interleaved
 
 import cyconv
 

@@ -8,9 +8,14 @@ import os
 import time
 from statistics import median
 
+# The threads of NumPy's OpenBLAS spin for 2**26 ticks after their work, on the core of the next contender.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
+
+import numpy  # noqa: E402, F401
+
 # Without it the system now and then runs both threads of a team on one core for whole seconds. Read
-# by every OpenMP runtime when it is loaded, so this module comes before cyconv and its rivals, and
-# after NumPy, whose threads would be bound too.
+# by every OpenMP runtime when it is loaded, so this module comes before cyconv and its rivals; and
+# NumPy before it, whose threads would be bound too.
 os.environ.setdefault("OMP_PROC_BIND", "true")
 
 

@@ -9,8 +9,8 @@
 #     item           rows of one sample, or (SAMPLE_TILES) one depth of many samples
 #     panel, tile    14 outputs x 2 vectors in registers
 # Threads share out the items, or the panels when there are few outputs per weight. Every output has
-# one chain of additions: blocks of channels, taps in row-major order, channels of the block; then
-# the bias. Nothing else depends on how the work is cut, so neither do the bits.
+# one chain of additions: the bias, then blocks of channels, taps in row-major order, channels of the
+# block. Nothing else depends on how the work is cut, so neither do the bits.
 #
 # Padded cells are trimmed, or read as zeros from scratch. A zero times a finite weight adds nothing;
 # when a weight is not finite the outputs are computed one by one with trimmed taps (run_exact).
@@ -289,34 +289,44 @@ cdef void get_cells(real *cells, Py_ssize_t P, Py_ssize_t pitch, Py_ssize_t n, c
             copy_cells(cells + p * pitch, y + p * y_p, n, y_k)
 
 
-cdef inline void run_row(Tile *t, Py_ssize_t n_outputs, int V, const real *a, Py_ssize_t a_p, const real *b, real *out, Py_ssize_t out_p) noexcept nogil:
-    """Tiles for n_outputs x V vectors."""
-    cdef Split tiles = split(n_outputs, V)
+cdef inline void run_columns(Tile *t, Py_ssize_t n_outputs, Py_ssize_t rows, int V, const real *a, Py_ssize_t a_p, Py_ssize_t a_row,
+                             const real *b, real *out, Py_ssize_t out_p, Py_ssize_t out_row) noexcept nogil:
+    """Tiles for rows x n_outputs x V vectors; those below each other in one call."""
+    cdef Split tiles = split(n_outputs, max_p(V))
+    cdef Py_ssize_t j
     cdef int i
-    t.out_p, t.out_v = out_p, LANES
+    t.out_p, t.out_v, t.next_a, t.next_out = out_p, LANES, a_row, out_row
     for i in range(2):
-        t.next_a, t.next_out = tiles.P[i] * a_p, tiles.P[i] * out_p
-        run_tiles(tiles.P[i], V, tiles.count[i], t, a, b, out)
-        a += tiles.count[i] * t.next_a
-        out += tiles.count[i] * t.next_out
+        for j in range(tiles.count[i]):
+            run_tiles(tiles.P[i], V, rows, t, a, b, out)
+            a += tiles.P[i] * a_p
+            out += tiles.P[i] * out_p
 
 
-cdef void row_to_y(Tile *t, Py_ssize_t n_outputs, int V, Py_ssize_t n, const real *a, Py_ssize_t a_p, const real *b,
-                   real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
-    """Compute n_outputs x n channels whose sums live at y, by way of a buffer if the channels are
-    scattered there or not whole vectors."""
+cdef void rows_to_y(Tile *t, Py_ssize_t n_outputs, Py_ssize_t rows, int V, Py_ssize_t n, const real *a, Py_ssize_t a_p, Py_ssize_t a_row,
+                    const real *b, real *y, Py_ssize_t y_p, Py_ssize_t y_row, Py_ssize_t y_k) noexcept nogil:
+    """Compute rows x n_outputs x n channels whose sums live at y, by way of a buffer if the channels
+    are scattered there or not whole vectors."""
     cdef real cells[ROW_CELLS * MAX_V * LANES]
-    cdef Py_ssize_t i, o, P, parts = ceil_div(n_outputs, ROW_CELLS)
-    if y_k == 1 and n == V * LANES:
-        run_row(t, n_outputs, V, a, a_p, b, y, y_p)
+    cdef Py_ssize_t parts = ceil_div(n_outputs, ROW_CELLS), at_once = max(1, ROW_CELLS // n_outputs)
+    cdef Py_ssize_t pitch = V * LANES, block, i, o, P, r, R, j, runs
+    cdef real *to
+    if y_k == 1 and n == pitch:
+        run_columns(t, n_outputs, rows, V, a, a_p, a_row, b, y, y_p, y_row)
         return
-    for i in range(parts):
-        o = part(n_outputs, parts, i)
-        P = part(n_outputs, parts, i + 1) - o
-        if not t.first:
-            get_cells(cells, P, V * LANES, n, y + o * y_p, y_p, y_k)
-        run_row(t, P, V, a + o * a_p, a_p, b, cells, V * LANES)
-        put_cells(cells, P, V * LANES, n, y + o * y_p, y_p, y_k)
+    for block in range(ceil_div(rows, at_once)):
+        r = block * at_once
+        R = min(at_once, rows - r)
+        for i in range(parts):
+            o = part(n_outputs, parts, i)
+            P = part(n_outputs, parts, i + 1) - o
+            to = y + r * y_row + o * y_p
+            runs = 1 if y_row == P * y_p else R          # rows that follow each other are one
+            for j in range(0 if t.first else runs):
+                get_cells(cells + j * P * pitch, P * R // runs, pitch, n, to + j * y_row, y_p, y_k)
+            run_columns(t, P, R, V, a + r * a_row + o * a_p, a_p, a_row, b, cells, pitch, P * pitch)
+            for j in range(runs):
+                put_cells(cells + j * P * pitch, P * R // runs, pitch, n, to + j * y_row, y_p, y_k)
 
 
 # ---------------------------------------------------------------- running
@@ -331,7 +341,7 @@ cdef struct Job:
     const real *bias
     real *spread_bias                  # each repeated over the lanes, for ROW_VECTORS
     real *scratch
-    bint first, last
+    bint first
 
 
 cdef inline bint trim(const Axis *axis, Py_ssize_t out, Py_ssize_t tap, Py_ssize_t n_taps, Py_ssize_t *first, Py_ssize_t *n) noexcept nogil:
@@ -340,6 +350,18 @@ cdef inline bint trim(const Axis *axis, Py_ssize_t out, Py_ssize_t tap, Py_ssize
     first[0] = first_inside(start, axis.step, 0, n_taps)
     n[0] = max(first_inside(start, axis.step, axis.n_in, n_taps) - first[0], 0)
     return n[0] > 0
+
+
+cdef inline Py_ssize_t trim_rows(const Axis *axis, const Box *box, Py_ssize_t h, Py_ssize_t *first, Py_ssize_t *n) noexcept nogil:
+    """Trim the taps of row ``h`` of a box; how many rows from it on have the same."""
+    cdef Py_ssize_t next_first = 0, next_n = 0, rows = 1
+    trim(axis, box.out[1] + h, box.tap[1], box.n_taps[1], first, n)
+    while h + rows < box.n_out[1]:
+        trim(axis, box.out[1] + h + rows, box.tap[1], box.n_taps[1], &next_first, &next_n)
+        if next_first != first[0] or next_n != n[0]:
+            break
+        rows += 1
+    return rows
 
 
 cdef inline void set_sums(Tile *t, const Box *box, const View *view, Py_ssize_t width,
@@ -368,7 +390,7 @@ cdef void run_rows(const Job *job, const Box *box, const View *view) noexcept no
     cdef const Conv *cv = job.cv
     cdef const Axis *axes = &cv.axis[0]
     cdef Py_ssize_t width = job.plan.width, size = sum_size(box) * width
-    cdef Py_ssize_t panel, k, n, h, p, first[3]
+    cdef Py_ssize_t panel, k, n, h, rows, first[3]
     cdef Py_ssize_t count[3]
     cdef const real *x
     cdef const real *w
@@ -384,22 +406,23 @@ cdef void run_rows(const Job *job, const Box *box, const View *view) noexcept no
         if n <= 0:
             break
         V = 2 if n > LANES else 1
-        if job.last:
-            t.bias, t.bias_v = job.bias + k, LANES
-        for h in range(box.n_out[1]):
-            trim(&axes[1], box.out[1] + h, box.tap[1], box.n_taps[1], &first[1], &count[1])
+        t.start, t.start_v = job.bias + k, LANES
+        h = 0
+        while h < box.n_out[1]:
+            rows = trim_rows(&axes[1], box, h, &first[1], &count[1])
             x, w = view.data + h * view.out[1], job.packed + panel * size
             set_sums(&t, box, view, width, first, count, False, &x, &w)
             y = (cv.y + box.sample * cv.y_n + (job.channel + k) * cv.y_c + box.out[0] * axes[0].y
                  + (box.out[1] + h) * axes[1].y + box.out[2] * axes[2].y)
-            row_to_y(&t, box.n_out[2], V, n, x, view.out[2], w, y, axes[2].y, cv.y_c)
+            rows_to_y(&t, box.n_out[2], rows, V, n, x, view.out[2], view.out[1], w, y, axes[2].y, axes[1].y, cv.y_c)
+            h += rows
 
 
 cdef void run_lanes(const Job *job, const Box *box, const View *view) noexcept nogil:
     cdef const Conv *cv = job.cv
     cdef const Axis *axes = &cv.axis[0]
     cdef Py_ssize_t width = job.plan.width, row = box.n_out[2], n_out = job.n_out, reach
-    cdef Py_ssize_t h, p, o, k, i, whole, tiles, P, first[3]
+    cdef Py_ssize_t h = 0, rows, o, k, i, j, tiles, P, first[3]
     cdef Py_ssize_t count[3]
     cdef const real *x
     cdef const real *w
@@ -408,14 +431,14 @@ cdef void run_lanes(const Job *job, const Box *box, const View *view) noexcept n
     cdef Tile t
     start_tile(&t, job.first, 1)
     t.b_v = t.out_v = min(LANES, row - LANES) if V == 2 else LANES
-    t.out_p = cv.y_c
+    t.out_p, t.start_p = cv.y_c, LANES
+    t.next_b, t.next_out = view.out[1], axes[1].y
     reach = LANES + t.b_v if V == 2 else LANES
-    t.next_b = t.next_out = reach
     tiles = ceil_div(n_out, max_p(V))
     first[2], count[2] = 0, box.n_taps[2]
     trim(&axes[0], box.out[0], box.tap[0], box.n_taps[0], &first[0], &count[0])
-    for h in range(box.n_out[1]):
-        trim(&axes[1], box.out[1] + h, box.tap[1], box.n_taps[1], &first[1], &count[1])
+    while h < box.n_out[1]:
+        rows = trim_rows(&axes[1], box, h, &first[1], &count[1])
         x, w = view.data + h * view.out[1], job.packed
         set_sums(&t, box, view, width, first, count, True, &x, &w)
         y = (cv.y + box.sample * cv.y_n + job.channel * cv.y_c + box.out[0] * axes[0].y
@@ -423,18 +446,19 @@ cdef void run_lanes(const Job *job, const Box *box, const View *view) noexcept n
         for i in range(tiles):
             k = part(n_out, tiles, i)
             P = part(n_out, tiles, i + 1) - k
-            if job.last:
-                t.bias, t.bias_p = job.spread_bias + k * LANES, LANES
-            whole = row // reach if axes[2].y == 1 else 0
-            run_tiles(P, V, whole, &t, w + k, x, y + k * cv.y_c)
-            o = whole * reach
-            if job.first and whole > 0 and o < row:
-                # A last tile that ends with the row: some outputs are computed twice.
-                run_tiles(P, V, 1, &t, w + k, x + row - reach, y + k * cv.y_c + row - reach)
-                o = row
+            t.start = job.spread_bias + k * LANES
+            o = 0
+            while axes[2].y == 1 and (o + reach <= row or job.first and reach <= row and o < row):
+                # A last tile ends with the row: some outputs are computed twice.
+                o = min(o, row - reach)
+                run_tiles(P, V, rows, &t, w + k, x + o, y + k * cv.y_c + o)
+                o += reach
             while o < row:
-                run_few_lanes(&t, P, min(2 * LANES, row - o), w + k, x + o, y + k * cv.y_c + o * axes[2].y, axes[2].y)
+                for j in range(rows):
+                    run_few_lanes(&t, P, min(2 * LANES, row - o), w + k, x + j * view.out[1] + o,
+                                  y + k * cv.y_c + j * axes[1].y + o * axes[2].y, axes[2].y)
                 o += 2 * LANES
+        h += rows
 
 
 cdef void run_few_lanes(Tile *t, Py_ssize_t P, Py_ssize_t n, const real *w, const real *x, real *y, Py_ssize_t y_w) noexcept nogil:
@@ -471,8 +495,7 @@ cdef void run_samples(const Job *job, Box *box, Py_ssize_t n_samples) noexcept n
         for i in range(max(0, ceil_div(left, 2 * LANES))):
             k = panel * width + i * 2 * LANES
             n = min(2 * LANES, left - i * 2 * LANES)
-            if job.last:
-                t.bias, t.bias_v = job.bias + k, LANES
+            t.start, t.start_v = job.bias + k, LANES
             for h in range(box.n_out[1]):
                 cell.out[1] = box.out[1] + h
                 trim(&axes[1], cell.out[1], box.tap[1], box.n_taps[1], &first[1], &count[1])
@@ -484,7 +507,7 @@ cdef void run_samples(const Job *job, Box *box, Py_ssize_t n_samples) noexcept n
                     set_sums(&t, box, &view, width, first, count, False, &x, &w)
                     y = (cv.y + box.sample * cv.y_n + (job.channel + k) * cv.y_c + cell.out[0] * axes[0].y
                          + cell.out[1] * axes[1].y + cell.out[2] * axes[2].y)
-                    row_to_y(&t, n_samples, 2 if n > LANES else 1, n, x, cv.x_n, w, y, cv.y_n, cv.y_c)
+                    rows_to_y(&t, n_samples, 1, 2 if n > LANES else 1, n, x, cv.x_n, 0, w, y, cv.y_n, 0, cv.y_c)
 
 
 cdef inline Py_ssize_t sum_size(const Box *box) noexcept nogil:
@@ -540,7 +563,7 @@ cdef void run_unit(const Conv *cv, const Plan *plan, Py_ssize_t unit, Py_ssize_t
     pack_bias(cv.bias + job.channel if cv.bias != NULL else NULL, job.n_out, plan.panels * plan.width, bias, job.spread_bias)
     for block in range(plan.n_blocks):
         set_sum_block(cv, plan, block, &box)
-        job.first, job.last = block == 0, block == plan.n_blocks - 1
+        job.first = block == 0
         finite = True
         for panel in range(plan.panels):
             n = min(plan.width, job.n_out - panel * plan.width)

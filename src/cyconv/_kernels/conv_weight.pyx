@@ -13,7 +13,7 @@
 # threads share out blocks of (output channels, channels). Slots depend on shapes alone.
 
 cdef enum:
-    CHUNK = 256                # outputs whose dy is packed at once
+    CHUNK = 512                # outputs whose dy is packed at once
     MAX_SLOTS = 16
     SLOT_ELEMENTS = 1 << 14    # largest gradient, in elements, that is worth slots
     SUM_BYTES = 1 << 18        # sums of one block
@@ -108,7 +108,7 @@ cdef bint pack_dy(const Gradient *g, const real *dy, Py_ssize_t n_k, const Box *
 
 
 cdef bint pack_dy_row(const Gradient *g, const real *dy, Py_ssize_t n_k, Py_ssize_t row, real *packed, real *bias) noexcept nogil:
-    cdef Py_ssize_t step = g.axis[2].y, q, k, v, i, n
+    cdef Py_ssize_t step = g.axis[2].y, q, k, v, i, n, whole
     cdef vec rows[LANES]
     cdef vec total
     cdef real cells[LANES]
@@ -116,7 +116,11 @@ cdef bint pack_dy_row(const Gradient *g, const real *dy, Py_ssize_t n_k, Py_ssiz
     for v in range(g.V):
         total = load(bias + v * LANES)
         n = min(n_k - v * LANES, LANES)
-        for q in range(ceil_div(row, LANES)):
+        whole = row // LANES if step == 1 and n == LANES else 0
+        for q in range(whole):
+            total = pack_square(dy + v * LANES * g.dy_c + q * LANES, g.dy_c, packed + q * LANES * g.width + v * LANES,
+                                g.width, total)
+        for q in range(whole, ceil_div(row, LANES)):
             take_dy(dy + v * LANES * g.dy_c + q * LANES * step, step, g.dy_c, min(LANES, row - q * LANES), n, rows)
             for i in range(min(LANES, row - q * LANES)):
                 total = total + rows[i]
@@ -126,6 +130,19 @@ cdef bint pack_dy_row(const Gradient *g, const real *dy, Py_ssize_t n_k, Py_ssiz
         for k in range(LANES):
             finite &= cells[k] == 0
     return finite
+
+
+cdef inline vec pack_square(const real *dy, Py_ssize_t dy_c, real *packed, Py_ssize_t width, vec total) noexcept nogil:
+    """LANES channels of LANES outputs, which stay in registers; total plus their sum."""
+    cdef vec rows[LANES]
+    cdef Py_ssize_t i
+    for i in range(LANES):
+        rows[i] = load(dy + i * dy_c)
+    transpose(rows)
+    for i in range(LANES):
+        total = total + rows[i]
+        store(packed + i * width, rows[i])
+    return total
 
 
 cdef inline void take_dy(const real *dy, Py_ssize_t step, Py_ssize_t dy_c, Py_ssize_t n_outputs, Py_ssize_t n_k, vec *rows) noexcept nogil:
@@ -163,7 +180,7 @@ cdef void add_one_tap_tiles(const Gradient *g, const real *x, const Box *box, Py
     """sums[c, tap, k] += the products of a chunk, tap by tap, up to 14 channels at once."""
     cdef Py_ssize_t tap[3]
     cdef Py_ssize_t first, start, i, index
-    cdef Split tiles = split(channels, g.V)
+    cdef Split tiles = split(channels, max_p(g.V) if g.x_c * sizeof(real) % 4096 else min(8, max_p(g.V)))
     cdef real *out
     cdef const real *b
     cdef const real *a

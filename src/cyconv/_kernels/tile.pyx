@@ -39,10 +39,10 @@ cdef struct Tile:
     Py_ssize_t next_a           # from one tile to the next
     Py_ssize_t next_b
     Py_ssize_t next_out
-    bint first                  # start from zero, not from what out holds
-    const real *bias            # added at the end; ZEROS with steps 0 while sums are partial
-    Py_ssize_t bias_p
-    Py_ssize_t bias_v
+    bint first                  # start from ``start``, not from what out holds
+    const real *start           # bias or, with steps 0, ZEROS
+    Py_ssize_t start_p
+    Py_ssize_t start_v
 
 
 cdef inline int max_p(int V) noexcept nogil:
@@ -56,10 +56,9 @@ cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t,
     cdef vec w[MAX_V]
     cdef Py_ssize_t off[MAX_P]
     cdef Py_ssize_t i0, i1, i2, i3, n3 = t.n[3], a3 = t.a[3], b3 = t.b[3], b_v = t.b_v
-    cdef Py_ssize_t out_p = t.out_p, out_v = t.out_v, bias_p = t.bias_p, bias_v = t.bias_v
-    cdef Py_ssize_t init_p = 0 if t.first else out_p, init_v = 0 if t.first else out_v
+    cdef Py_ssize_t out_p = t.out_p, out_v = t.out_v
+    cdef Py_ssize_t init_p = t.start_p if t.first else out_p, init_v = t.start_v if t.first else out_v
     cdef const real *init
-    cdef const real *bias = t.bias
     cdef const real *pa
     cdef const real *pb
     cdef real x
@@ -67,7 +66,7 @@ cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t,
     for p in range(P):
         off[p] = t.off[p]
     for i0 in range(count):
-        init = &ZEROS[0] if t.first else out
+        init = t.start if t.first else out
         for p in range(P):
             for v in range(V):
                 acc[p * V + v] = load(init + p * init_p + v * init_v)
@@ -88,7 +87,7 @@ cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t,
                         pb += b3
         for p in range(P):
             for v in range(V):
-                store(out + p * out_p + v * out_v, acc[p * V + v] + load(bias + p * bias_p + v * bias_v))
+                store(out + p * out_p + v * out_v, acc[p * V + v])
         a += t.next_a
         b += t.next_b
         out += t.next_out
@@ -127,7 +126,7 @@ cdef inline void start_tile(Tile *t, bint first, Py_ssize_t a_p) noexcept nogil:
         t.off[p] = p * a_p
     t.first, t.b_v, t.out_v = first, LANES, LANES
     t.next_a = t.next_b = t.next_out = 0
-    t.bias, t.bias_p, t.bias_v = &ZEROS[0], 0, 0
+    t.start, t.start_p, t.start_v = &ZEROS[0], 0, 0
 
 
 cdef inline void merge_loops(Tile *t) noexcept nogil:
@@ -155,10 +154,10 @@ cdef struct Split:
     Py_ssize_t count[2]
 
 
-cdef inline Split split(Py_ssize_t n, int V) noexcept nogil:
+cdef inline Split split(Py_ssize_t n, Py_ssize_t limit) noexcept nogil:
     """Full tiles and a rest of at least 4, which keeps both FMA units busy; else tiles of even size."""
     cdef Split result
-    cdef Py_ssize_t limit = max_p(V), tiles = ceil_div(n, limit)
+    cdef Py_ssize_t tiles = ceil_div(n, limit)
     if n % limit == 0 or n % limit >= 4:
         result.P[0], result.count[0] = <int>limit, n // limit
         result.P[1], result.count[1] = <int>(n % limit), n % limit != 0
