@@ -6,6 +6,8 @@ cimport numpy as cnp
 
 include "tile.pyx"
 include "window.pyx"
+include "conv_plan.pyx"
+include "conv_pack.pyx"
 include "conv.pyx"
 include "conv_weight.pyx"
 include "pointwise.pyx"

@@ -1,0 +1,88 @@
+# The weights of a convolution as its tiles read them: output channels side by side, zeros beyond the
+# last one, so that no tile needs to know where they end.
+
+cdef inline int tap_step(const Axis *axes, const Py_ssize_t *n_taps) noexcept nogil:
+    """1 or -1 when the taps follow each other in the weights, up or down, in row-major order; else 0."""
+    cdef Py_ssize_t expected = 0, step = 1
+    cdef int i
+    for i in range(2, -1, -1):
+        if n_taps[i] > 1:
+            if expected == 0:
+                step = expected = axes[i].w
+            if axes[i].w != expected:
+                return 0
+            expected *= n_taps[i]
+    return step if step == 1 or step == -1 else 0
+
+
+cdef bint pack(const Conv *cv, const real *w, Py_ssize_t n_out, const Box *box, Py_ssize_t width, real *packed) noexcept nogil:
+    """packed[t, r, s, c, k] = w[k, c, t, r, s], zero for k beyond ``n_out``. False when not all finite."""
+    cdef const Axis *axes = &cv.axis[0]
+    cdef Py_ssize_t n_taps = box.n_taps[0] * box.n_taps[1] * box.n_taps[2], nc = box.n_channels
+    cdef Py_ssize_t step = tap_step(axes, box.n_taps), t, r, s, c, k
+    cdef real bad = 0, value
+    for k in range(3):
+        w += box.tap[k] * axes[k].w
+    w += box.channel * cv.w_sum
+    if step != 0 and width % LANES == 0:
+        if step < 0:
+            w -= n_taps - 1
+        if cv.w_sum == n_taps and step == 1:
+            return pack_columns(cv, w, n_out, n_taps * nc, False, n_taps, nc, width, packed) == 0
+        for c in range(nc):
+            if c + 2 < nc:
+                prefetch_cells(w + (c + 2) * cv.w_sum, n_out * cv.w_out)
+            bad += pack_columns(cv, w + c * cv.w_sum, n_out, n_taps, step < 0, n_taps, nc, width, packed + c * width)
+        return bad == 0
+    for t in range(box.n_taps[0]):
+        for r in range(box.n_taps[1]):
+            for s in range(box.n_taps[2]):
+                for c in range(nc):
+                    for k in range(width):
+                        value = w[k * cv.w_out + c * cv.w_sum + t * axes[0].w + r * axes[1].w + s * axes[2].w] if k < n_out else 0
+                        bad += value * 0
+                        packed[k] = value
+                    packed += width
+    return bad == 0
+
+
+cdef real pack_columns(const Conv *cv, const real *w, Py_ssize_t n_out, Py_ssize_t columns, bint reverse,
+                       Py_ssize_t n_taps, Py_ssize_t nc, Py_ssize_t width, real *packed) noexcept nogil:
+    """Transpose contiguous (c, tap) columns of the weights; returns 0 or NaN."""
+    cdef vec rows[LANES]
+    cdef vec zero = splat(0)
+    cdef vec bad = zero
+    cdef real sums[LANES]
+    cdef real total = 0
+    cdef Py_ssize_t block, column_block, j, k, i, n, c, tap
+    for block in range(width // LANES):
+        k = block * LANES
+        c = tap = 0
+        for column_block in range(ceil_div(columns, LANES)):
+            j = column_block * LANES
+            n = min(LANES, columns - j)
+            for i in range(LANES):
+                rows[i] = zero
+                if k + i < n_out:
+                    rows[i] = load_part(w + (k + i) * cv.w_out + j, n)
+            transpose(rows)
+            for i in range(n):
+                bad = bad + rows[i] * zero
+                store(packed + ((n_taps - 1 - tap if reverse else tap) * nc + c) * width + k, rows[i])
+                tap += 1
+                if tap == n_taps:
+                    tap = 0
+                    c += 1
+    store(sums, bad)
+    for i in range(LANES):
+        total += sums[i]
+    return total
+
+
+cdef void pack_bias(const real *bias, Py_ssize_t n_out, Py_ssize_t width, real *packed, real *spread) noexcept nogil:
+    """Bias per packed channel and, unless NULL, repeated over the lanes. Adding +0 keeps zeros positive."""
+    cdef Py_ssize_t k, i
+    for k in range(width):
+        packed[k] = (bias[k] if bias != NULL and k < n_out else 0) + <real>0
+        for i in range(LANES if spread != NULL else 0):
+            spread[k * LANES + i] = packed[k]

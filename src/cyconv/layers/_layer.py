@@ -1,0 +1,150 @@
+"""What all layers share: the protocol, and the arithmetic of windows and vectors."""
+
+from dataclasses import fields
+from math import prod, sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._geometry import output_sizes, windows
+
+NO_PARAMETERS = {}
+
+
+class Mode(NamedTuple):
+    """How a layer is to run.
+
+    Parameters
+    ----------
+    training : bool, default False
+        False: `Dropout` passes its input on, and `backward` is None.
+    data_format : {"channels_first", "channels_last"}, default "channels_first"
+        Layout of x and y: (N, C, *spatial) or (N, *spatial, C). Parameters have one layout only.
+    n_threads : int or None, default None
+        As for the functions of `cyconv.functional`; the result does not depend on it.
+    rng : numpy.random.Generator or None, default None
+        The stream that `Dropout` draws from; needed when training with it.
+    needs_input_grad : bool, default True
+        False: `backward` returns None for dx and saves the work.
+    """
+
+    training: bool = False
+    data_format: str = "channels_first"
+    n_threads: Any = None
+    rng: Any = None
+    needs_input_grad: bool = True
+
+
+PREDICTING = Mode()
+
+
+class Layer:
+    """What all layers share; a subclass is a dataclass of literal arguments."""
+
+    def get_params(self, deep=True):
+        """Arguments of the constructor by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def set_params(self, **params):
+        """Change arguments of the constructor; ValueError for a name it does not have."""
+        known = [field.name for field in fields(self)]
+        for name, value in params.items():
+            if name not in known:
+                raise ValueError(f"{type(self).__name__}: no parameter {name!r}; it has {', '.join(known) or 'none'}")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self):
+        changed = [f"{field.name}={getattr(self, field.name)!r}" for field in fields(self)
+                   if getattr(self, field.name) != field.default]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def output_shape(self, input_shape):
+        """Shape of one output sample for one input sample; ValueError when it cannot be."""
+        return tuple(input_shape)
+
+    def parameter_shapes(self, input_shape):
+        """Shapes of the parameters by name, weights before biases."""
+        return {}
+
+    def n_params(self, input_shape):
+        """Number of parameters."""
+        return sum(map(prod, self.parameter_shapes(input_shape).values()))
+
+    def n_macs(self, input_shape):
+        """Multiplications by a weight for one sample, those with padded zeros included."""
+        return 0
+
+    def window(self, input_shape):
+        """(kernel_size, stride, dilation) per spatial axis: the layer's part in a receptive field."""
+        return ((1, 1, 1),) * (len(input_shape) - 1)
+
+    def initialize(self, input_shape, rng, dtype=np.float32):
+        """New parameters by name: uniform weights of variance 2 / fan_in, zero biases.
+
+        Uniform numbers come from the generator without any logarithm or sine, so a seed gives the same
+        weights on every machine. They are drawn in float64, so it gives the same network in either dtype.
+
+        References
+        ----------
+        He, Zhang, Ren, Sun: Delving deep into rectifiers, ICCV 2015, section 2.2.
+        """
+        shapes = self.parameter_shapes(input_shape)
+        params = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
+        if "weight" in params:
+            weight = params["weight"]
+            limit = sqrt(6 / max(prod(weight.shape[1:]), 1))
+            weight[...] = limit * (2 * rng.random(weight.shape) - 1)
+        return params
+
+    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
+        """Output for a batch, and the function that carries gradients back.
+
+        Parameters
+        ----------
+        x : ndarray of shape (N, C, *spatial), (N, *spatial, C) or (N, F), float32 or float64
+            In the layout of ``mode.data_format``.
+        params : dict of str to ndarray
+            Parameters of this layer, as made by `initialize`.
+        mode : Mode
+            How to run.
+
+        Returns
+        -------
+        y : ndarray of shape (N, *output_shape) in the layout of x
+        backward : callable or None
+            ``backward(dy) -> (dx, gradients)``; dx is None unless ``mode.needs_input_grad``, gradients
+            are a dict with the names of params. None unless ``mode.training``.
+        """
+        raise NotImplementedError
+
+
+def flatten(x, data_format):
+    """x as rows (N, F) in the order (C, *spatial), and the function that gives rows the shape of x."""
+    is_last = data_format == "channels_last" and x.ndim > 2
+    first = np.moveaxis(x, -1, 1) if is_last else x
+    shape = first.shape
+
+    def restore(rows):
+        return np.moveaxis(rows.reshape(shape), 1, -1) if is_last else rows.reshape(shape)
+
+    return first.reshape(len(x), prod(shape[1:])), restore
+
+
+def window_per_axis(function, layer, input_shape):
+    """(kernel_size, stride, dilation) of every spatial axis of a layer with a window."""
+    return tuple((w.kernel, w.stride, w.dilation) for w in layer_windows(function, layer, input_shape))
+
+
+def window_output(function, layer, input_shape):
+    """Spatial output sizes of a layer with a window."""
+    found = layer_windows(function, layer, input_shape)
+    return output_sizes(function, input_shape[1:], found, getattr(layer, "ceil_mode", False))
+
+
+def layer_windows(function, layer, input_shape):
+    if not 2 <= len(input_shape) <= 4:
+        raise ValueError(f"{function}: input must have shape (C, L), (C, H, W) or (C, D, H, W), "
+                         f"got {tuple(input_shape)}")
+    stride = layer.kernel_size if layer.stride is None else layer.stride
+    return windows(function, input_shape[1:], layer.kernel_size, stride, layer.padding, layer.dilation)
