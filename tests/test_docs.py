@@ -45,9 +45,14 @@ def test_function_is_known_by_its_public_name(function):
 
 
 def test_docstring_names_the_axes_of_the_rank(function):
-    letters = [word in function.__doc__ for word in ("*spatial", "*outputs", "*kernel", "H, W", "R, S", "P, Q")]
-    takes_any_rank = "2d" not in function.__name__
-    assert not any(letters[3:] if takes_any_rank else letters[:3])
+    """Those of another rank are not there."""
+    found = re.search("[123]d", function.__name__)
+    rank = int(found[0][0]) if found else None
+    own = set(_ranked.LETTERS[rank].values())
+    others = {axes for other, letters in _ranked.LETTERS.items() for axes in letters.values()} - own
+    shapes = re.findall(r"\((?:N, |K, |C, |C / groups, )+([^()]*?)(?:, C)?\)", function.__doc__)
+    assert not others.intersection(shapes)
+    assert rank is None or own.intersection(shapes)
 
 
 def test_keyword_only_arguments_start_where_peers_disagree():

@@ -41,6 +41,16 @@ def ranked(implementation, name, rank):
     return public
 
 
+def every_rank(implementation, pattern):
+    """`ranked` without a digit, for one, two and three axes; ``pattern`` has {} for the rank."""
+    return tuple(ranked(implementation, name, rank) for name, rank in zip(names_of_ranks(pattern), (None, 1, 2, 3)))
+
+
+def names_of_ranks(*patterns):
+    """Public names: each pattern without a digit, for one, two and three axes."""
+    return [pattern.format(digit) for pattern in patterns for digit in ("", "1d", "2d", "3d")]
+
+
 def check_arguments(name, signature, args, kwargs):
     """Say in terms of the public name which argument is missing, unknown or too many."""
     try:

@@ -16,13 +16,16 @@ from ._ranked import (
     LETTERS,
     batched,
     check_shape,
+    every_rank,
     frozen,
     input_shape_of,
-    ranked,
+    names_of_ranks,
     shape_of,
     spatial_of,
     team,
 )
+
+__all__ = ["ConvGrads", *names_of_ranks("conv{}", "conv{}_backward", "conv{}_grad_input", "conv{}_grad_weight")]
 
 
 class ConvGrads(NamedTuple):
@@ -418,9 +421,9 @@ def _conv_backward(function, rank, grad_out, x, weight, *, stride=1, padding=0, 
     return ConvGrads(dx, dweight, dbias)
 
 
-conv = ranked(_conv, "conv", None)
-conv2d = ranked(_conv, "conv2d", 2)
-conv_backward = ranked(_conv_backward, "conv_backward", None)
-conv2d_backward = ranked(_conv_backward, "conv2d_backward", 2)
-conv2d_grad_input = ranked(_conv_grad_input, "conv2d_grad_input", 2)
-conv2d_grad_weight = ranked(_conv_grad_weight, "conv2d_grad_weight", 2)
+conv, conv1d, conv2d, conv3d = every_rank(_conv, "conv{}")
+conv_backward, conv1d_backward, conv2d_backward, conv3d_backward = every_rank(_conv_backward, "conv{}_backward")
+conv_grad_input, conv1d_grad_input, conv2d_grad_input, conv3d_grad_input = every_rank(
+    _conv_grad_input, "conv{}_grad_input")
+conv_grad_weight, conv1d_grad_weight, conv2d_grad_weight, conv3d_grad_weight = every_rank(
+    _conv_grad_weight, "conv{}_grad_weight")

@@ -8,7 +8,19 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import _arrays, _geometry, _kernels
-from ._ranked import batched, check_shape, frozen, input_shape_of, ranked, shape_of, spatial_of, team
+from ._ranked import (
+    batched,
+    check_shape,
+    every_rank,
+    frozen,
+    input_shape_of,
+    names_of_ranks,
+    shape_of,
+    spatial_of,
+    team,
+)
+
+__all__ = names_of_ranks("max_pool{}", "avg_pool{}", "max_pool{}_backward", "avg_pool{}_backward")
 
 # Taps are counted in floats inside the kernels.
 MAX_TAPS = 2**24
@@ -348,11 +360,9 @@ def _avg_pool_backward(function, rank, grad_out, input_shape, kernel_size, strid
     return dx[0] if is_single else dx
 
 
-max_pool = ranked(_max_pool, "max_pool", None)
-max_pool2d = ranked(_max_pool, "max_pool2d", 2)
-max_pool_backward = ranked(_max_pool_backward, "max_pool_backward", None)
-max_pool2d_backward = ranked(_max_pool_backward, "max_pool2d_backward", 2)
-avg_pool = ranked(_avg_pool, "avg_pool", None)
-avg_pool2d = ranked(_avg_pool, "avg_pool2d", 2)
-avg_pool_backward = ranked(_avg_pool_backward, "avg_pool_backward", None)
-avg_pool2d_backward = ranked(_avg_pool_backward, "avg_pool2d_backward", 2)
+max_pool, max_pool1d, max_pool2d, max_pool3d = every_rank(_max_pool, "max_pool{}")
+avg_pool, avg_pool1d, avg_pool2d, avg_pool3d = every_rank(_avg_pool, "avg_pool{}")
+max_pool_backward, max_pool1d_backward, max_pool2d_backward, max_pool3d_backward = every_rank(
+    _max_pool_backward, "max_pool{}_backward")
+avg_pool_backward, avg_pool1d_backward, avg_pool2d_backward, avg_pool3d_backward = every_rank(
+    _avg_pool_backward, "avg_pool{}_backward")

@@ -5,6 +5,8 @@ import numpy as np
 from .. import _arrays, _geometry, _kernels
 from ._ranked import check_shape, team
 
+__all__ = ["relu", "relu_backward", "softmax", "log_softmax"]
+
 
 def relu(x, *, out=None, n_threads=None):
     """Rectified linear unit, ``max(x, 0)`` elementwise; NaN stays NaN.
