@@ -50,7 +50,7 @@ def test_docstring_names_the_axes_of_the_rank(function):
     rank = int(found[0][0]) if found else None
     own = set(_ranked.LETTERS[rank].values())
     others = {axes for other, letters in _ranked.LETTERS.items() for axes in letters.values()} - own
-    shapes = re.findall(r"\((?:N, |K, |C, |C / groups, )+([^()]*?)(?:, C)?\)", function.__doc__)
+    shapes = re.findall(r"\((?:N, |K, |C, |C \* M, |[CK] / groups, )+([^()]*?)(?:, C)?\)", function.__doc__)
     assert not others.intersection(shapes)
     assert rank is None or own.intersection(shapes)
 

@@ -154,7 +154,7 @@ def test_taps_in_lists_the_taps_on_some_cells():
 def test_phase_table_is_three_counts_and_the_phases_of_all_axes():
     windows, outputs = [Window(3, 1, 1, 2), Window(2, 2)], [4, 5]
     table = _geometry.phase_table(windows, outputs)
-    rows = [tuple(table[i:i + 9]) for i in range(3, len(table), 9)]
+    rows = [tuple(table[i:i + 12]) for i in range(3, len(table), 12)]
     phases = [Window(1).phases(1), windows[0].phases(4), windows[1].phases(5)]
     assert table[:3] == [len(axis) for axis in phases] == [1, 2, 1]
     assert rows == [tuple(phase) for axis in phases for phase in axis]

@@ -26,7 +26,8 @@ class Phase(NamedTuple):
 
     Output number ``q`` of the phase is output ``out_start + q * out_step`` of the axis; its tap
     number ``j`` is tap ``tap_start + j * tap_step`` of the kernel and reads the input at
-    ``start + q * stride + j * step`` (nothing when that lies outside the input).
+    ``start + q * stride + j * step`` (nothing when that lies outside the input). Where weights are
+    tiled, input number ``i`` of the phase is ``in_start + i * in_step``, and ``tile`` the weights' number.
     """
 
     n_out: int
@@ -38,6 +39,9 @@ class Phase(NamedTuple):
     start: int
     stride: int
     step: int
+    in_start: int = 0
+    in_step: int = 1
+    tile: int = 0
 
 
 class Window(NamedTuple):
@@ -237,6 +241,45 @@ def windows(function, sizes, kernel_size, stride=1, padding=0, dilation=1, input
     return result
 
 
+def transposed_windows(function, sizes, kernel_size, stride=1, padding=0, dilation=1, output_padding=0,
+                       output_size=None, flip=False):
+    """The windows of the convolutions whose adjoints have inputs of ``sizes``, and the sizes of their outputs.
+
+    ``(n - 1) * stride - low - high + extent + output_padding`` outputs per axis; "same" gives n * stride.
+    """
+    rank = len(sizes)
+    bare = windows(function, (1,) * rank, kernel_size, stride, 0, dilation, flip=flip)
+    if isinstance(padding, str) and padding.lower().startswith("same") and padding.lower() in PADDING_NAMES:
+        pairs = [same_transposed(padding.lower(), w) for w in bare]
+    else:
+        pairs = padding_pairs(function, padding, sizes, bare)
+    extra = per_axis(function, "output_padding", output_padding, rank, 0)
+    limits = tuple(max(w.stride, w.dilation) for w in bare)
+    if any(e >= limit for e, limit in zip(extra, limits)):
+        raise ValueError(f"{function}: output_padding={extra} must be smaller than max(stride, dilation)={limits}")
+    smallest = tuple((n - 1) * w.stride - low - high + w.extent for n, w, (low, high) in zip(sizes, bare, pairs))
+    if output_size is None:
+        outputs = tuple(o + e for o, e in zip(smallest, extra))
+    else:
+        outputs = per_axis(function, "output_size", output_size, rank, 0)
+        largest = tuple(o + limit - 1 for o, limit in zip(smallest, limits))
+        if any(not least <= o <= most for least, o, most in zip(smallest, outputs, largest)):
+            raise ValueError(f"{function}: output_size={outputs} not reachable; valid range is {smallest} to {largest}")
+    if any(o < 1 for o in outputs):
+        raise ValueError(f"{function}: padding {tuple(pairs)} leaves outputs of size {outputs} of an input of size "
+                         f"{tuple(sizes)}; every axis needs at least one")
+    return tuple(w._replace(low=low, high=high) for w, (low, high) in zip(bare, pairs)), outputs
+
+
+def same_transposed(name, window):
+    """(low, high) that leave n * stride of the outputs of an adjoint; a negative high appends zeros."""
+    total = window.extent - window.stride
+    if total < 0:
+        return 0, total
+    small, large = total // 2, total - total // 2
+    return (large, small) if name == "same_lower" else (small, large)
+
+
 def output_sizes(function, sizes, windows, ceil_mode=False):
     """Output extents; ValueError when a window is larger than its padded input."""
     outputs = tuple(w.output_size(n, ceil_mode) for n, w in zip(sizes, windows))
@@ -254,15 +297,40 @@ def check_elements(function, shape):
                          f"at most {MAX_ELEMENTS} are allowed")
 
 
+def tiled_phases(window, n_out, tiles):
+    """The phases of an axis on which weights number ``o % tiles`` compute output ``o``."""
+    tiles = min(tiles, n_out)
+    return [
+        phase._replace(out_start=tile + phase.out_start * tiles, out_step=phase.out_step * tiles, tile=tile)
+        for tile in range(tiles)
+        for phase in one_tile(window, tiles, tile).phases(-(-(n_out - tile) // tiles))]
+
+
+def tiled_adjoint_phases(window, n_in, n_out, tiles):
+    """The phases that carry a gradient from the outputs of `tiled_phases` back; those of different tiles add."""
+    tiles = min(tiles, n_out)
+    return [
+        phase._replace(in_start=tile, in_step=tiles, tile=tile)
+        for tile in range(tiles)
+        for phase in one_tile(window, tiles, tile).adjoint().phases(n_in)]
+
+
+def one_tile(window, tiles, tile):
+    """The window of outputs ``tile, tile + tiles, ...``."""
+    return window._replace(stride=window.stride * tiles, low=window.low - tile * window.stride)
+
+
 def phase_table(windows, outputs):
-    """All phases of one to three axes as rows of integers for the kernels.
+    """`table_of` the phases of windows and their numbers of outputs."""
+    return table_of([w.phases(o) for w, o in zip(windows, outputs)])
+
+
+def table_of(phases):
+    """The phases of one to three axes as integers for the kernels.
 
     Missing leading axes become axes of one cell. Returns three row counts, then the rows.
     """
-    missing = 3 - len(windows)
-    windows = (Window(1),) * missing + tuple(windows)
-    outputs = (1,) * missing + tuple(outputs)
-    phases = [w.phases(o) for w, o in zip(windows, outputs)]
+    phases = [Window(1).phases(1)] * (3 - len(phases)) + list(phases)
     return [len(p) for p in phases] + [value for axis in phases for phase in axis for value in phase]
 
 

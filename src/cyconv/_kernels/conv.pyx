@@ -318,7 +318,7 @@ cdef void run_unit(const Conv *cv, const Plan *plan, Py_ssize_t unit, Py_ssize_t
     pack_bias(cv.bias + job.channel if cv.bias != NULL else NULL, job.n_out, plan.panels * plan.width, bias, job.spread_bias)
     for block in range(plan.n_blocks):
         set_sum_block(cv, plan, block, &box)
-        job.first = block == 0
+        job.first = block == 0 and not cv.add
         finite = True
         for panel in range(plan.panels):
             n = min(plan.width, job.n_out - panel * plan.width)
@@ -366,9 +366,61 @@ cdef inline real *aligned(real *p) noexcept nogil:
     return <real *>((<size_t>p + 63) // 64 * 64)
 
 
+cdef inline Conv one_phase(const Conv *whole, const Py_ssize_t *table, Py_ssize_t index) noexcept nogil:
+    cdef Conv cv = whole[0]
+    cdef Axis *axis
+    cdef int i
+    phase_axes(table, index, cv.axis)
+    for i in range(3):
+        axis = &cv.axis[i]
+        cv.x += axis.in_start * axis.x
+        cv.y += axis.out_start * axis.y
+        cv.w += axis.tap_start * axis.w + axis.tile * cv.w_tile[i]
+        axis.n_in = ceil_div(axis.n_in - axis.in_start, axis.in_step)
+        axis.x *= axis.in_step
+        axis.y *= axis.out_step
+        axis.w *= axis.tap_step
+    return cv
+
+
+cdef int run_share(const Conv *whole, const Py_ssize_t *table, Py_ssize_t n_phases, int i, int n_threads) noexcept nogil:
+    """The share of one thread when there are many phases: of the samples, or of the phases."""
+    cdef Py_ssize_t first = 0, last = whole.batch, begin = 0, end = n_phases, index
+    cdef int failed = 0
+    cdef Conv cv
+    if whole.add or whole.batch >= n_threads:
+        first, last = part(whole.batch, n_threads, i), part(whole.batch, n_threads, i + 1)
+    else:
+        begin, end = part(n_phases, n_threads, i), part(n_phases, n_threads, i + 1)
+    for index in range(begin, end if first < last else begin):
+        cv = one_phase(whole, table, index)
+        cv.x += first * cv.x_n
+        cv.y += first * cv.y_n
+        cv.batch = last - first
+        failed = run_phase(&cv, 1) or failed
+    return failed
+
+
+cdef int run_phases(const Conv *whole, const Py_ssize_t *table, int n_threads) noexcept nogil:
+    cdef Py_ssize_t n_phases = table[0] * table[1] * table[2], index
+    cdef int failed[1]
+    cdef int i
+    cdef Conv cv
+    failed[0] = 0
+    if n_threads > 1 and n_phases > FEW_PHASES:
+        for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
+            if run_share(whole, table, n_phases, i, n_threads):
+                failed[0] = 1
+    else:
+        for index in range(n_phases):
+            cv = one_phase(whole, table, index)
+            failed[0] = run_phase(&cv, n_threads) or failed[0]
+    return failed[0]
+
+
 # ---------------------------------------------------------------- called from Python
 
-cdef void describe_spatial(Axis *axes, cnp.ndarray x, cnp.ndarray y, bint channels_last, const Py_ssize_t *w_steps) noexcept:
+cdef void describe_spatial(Axis *axes, cnp.ndarray x, cnp.ndarray y, bint channels_last) noexcept:
     """Input and output steps of the last axes; axes that the arrays do not have keep one cell."""
     cdef int rank = x.ndim - 2, i, at
     for i in range(3):
@@ -378,36 +430,40 @@ cdef void describe_spatial(Axis *axes, cnp.ndarray x, cnp.ndarray y, bint channe
             axes[i].n_in = x.shape[at]
             axes[i].x = x.strides[at] // <Py_ssize_t>sizeof(real)
             axes[i].y = y.strides[at] // <Py_ssize_t>sizeof(real)
-            axes[i].w = w_steps[i]
 
 
-cdef void weight_steps(cnp.ndarray weight, Py_ssize_t *steps) noexcept:
-    """Reals from one tap to the next along D, H and W."""
-    cdef int rank = weight.ndim - 2, i
+cdef int describe_weight(Axis *axes, cnp.ndarray weight, int rank, Py_ssize_t *tile) noexcept:
+    """Steps from tap to tap and from tile to tile; returns the axis of output channels, behind the tiles."""
+    cdef int first = weight.ndim - rank - 2, i
     for i in range(3):
-        steps[i] = weight.strides[i - 3 + weight.ndim] // <Py_ssize_t>sizeof(real) if i >= 3 - rank else 0
+        tile[i] = 0
+        if i >= 3 - rank:
+            axes[i].w = weight.strides[weight.ndim - 3 + i] // <Py_ssize_t>sizeof(real)
+            if first > 0:
+                tile[i] = weight.strides[i - (3 - rank)] // <Py_ssize_t>sizeof(real)
+    return first
 
 
 def conv(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y, cnp.ndarray table, Py_ssize_t groups,
-         bint channels_last, bint adjoint, int n_threads):
-    """Write the convolution of x with weight into y.
+         bint channels_last, bint adjoint, bint add, int n_threads):
+    """Write the convolution of x with weight into y, or ``add`` it to y.
 
-    ``adjoint`` exchanges the roles of the input and output channels of ``weight``. ``table`` is
-    `_geometry.phase_table`; outputs that it does not list keep what y holds.
+    ``adjoint`` exchanges the roles of the input and output channels of ``weight``, which may have a
+    tile axis before these for every spatial axis. ``table`` is `_geometry.table_of` phases; outputs
+    that it does not list keep what y holds.
     """
-    cdef Conv cv, phase
-    cdef const Py_ssize_t *head = <const Py_ssize_t *>cnp.PyArray_DATA(table)
-    cdef Py_ssize_t w_steps[3]
-    cdef Py_ssize_t real_size = sizeof(real), per_group = weight.shape[0] // groups, index
-    cdef int c_axis = x.ndim - 1 if channels_last else 1, failed = 0, i
-    weight_steps(weight, w_steps)
-    describe_spatial(cv.axis, x, y, channels_last, w_steps)
-    cv.batch, cv.groups = x.shape[0], groups
+    cdef Conv cv
+    cdef const Py_ssize_t *phases = <const Py_ssize_t *>cnp.PyArray_DATA(table)
+    cdef Py_ssize_t real_size = sizeof(real)
+    cdef int c_axis = x.ndim - 1 if channels_last else 1, k_axis, failed
+    describe_spatial(cv.axis, x, y, channels_last)
+    k_axis = describe_weight(cv.axis, weight, x.ndim - 2, cv.w_tile)
+    cv.batch, cv.groups, cv.add = x.shape[0], groups, add
     cv.x_n, cv.x_c = x.strides[0] // real_size, x.strides[c_axis] // real_size
     cv.y_n, cv.y_c = y.strides[0] // real_size, y.strides[c_axis] // real_size
-    cv.w_group = per_group * (weight.strides[0] // real_size)
-    cv.w_out, cv.w_sum = weight.strides[0] // real_size, weight.strides[1] // real_size
-    cv.n_out, cv.n_sum = per_group, weight.shape[1]
+    cv.n_out, cv.n_sum = weight.shape[k_axis] // groups, weight.shape[k_axis + 1]
+    cv.w_out, cv.w_sum = weight.strides[k_axis] // real_size, weight.strides[k_axis + 1] // real_size
+    cv.w_group = cv.n_out * cv.w_out
     if adjoint:
         cv.w_out, cv.w_sum = cv.w_sum, cv.w_out
         cv.n_out, cv.n_sum = cv.n_sum, cv.n_out
@@ -415,14 +471,6 @@ def conv(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y, cnp
     cv.w = <const real *>cnp.PyArray_DATA(weight)
     cv.bias = <const real *>cnp.PyArray_DATA(bias) if bias is not None else NULL
     with nogil:
-        for index in range(head[0] * head[1] * head[2]):
-            phase = cv
-            phase_axes(head, index, phase.axis)
-            for i in range(3):
-                phase.y += phase.axis[i].out_start * phase.axis[i].y
-                phase.axis[i].y *= phase.axis[i].out_step
-                phase.w += phase.axis[i].tap_start * phase.axis[i].w
-                phase.axis[i].w *= phase.axis[i].tap_step
-            failed = failed or run_phase(&phase, n_threads)
+        failed = run_phases(&cv, phases, n_threads)
     if failed:
         raise MemoryError("cyconv: no memory for the scratch of the convolution")

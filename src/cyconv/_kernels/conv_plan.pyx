@@ -6,6 +6,7 @@ cdef enum:
     PACKED_BYTES = 1 << 19     # packed weights of a thread
     INPUT_BYTES = 1 << 19      # input scratch of a thread
     ROW_CELLS = 16 * MAX_P     # outputs of the buffer between tiles and y
+    FEW_PHASES = 9             # phases that all threads run together, as of strides up to 3
 
 cdef enum Mode:
     ROW_TILES       # scalars are outputs of one row, vectors are output channels
@@ -17,6 +18,8 @@ cdef struct Conv:
     Py_ssize_t batch, groups
     Py_ssize_t n_sum, n_out              # channels summed and produced, per group
     Py_ssize_t x_n, x_c, y_n, y_c, w_group, w_out, w_sum
+    Py_ssize_t w_tile[3]                 # from the weights of one tile to the next
+    bint add                             # to what y holds
     const real *x
     const real *w
     const real *bias

@@ -25,6 +25,7 @@ cdef struct Gradient:
     Py_ssize_t n_c, n_k        # input and output channels of a group
     Py_ssize_t n_taps
     Py_ssize_t x_n, x_c, dy_n, dy_c, dw_k, dw_c
+    Py_ssize_t dw_tile[3]                # from the weights of one tile to the next
     const real *x
     const real *dy
     real *dw
@@ -348,37 +349,57 @@ cdef int run_gradient(Gradient *g, int n_threads) noexcept nogil:
     return 0
 
 
+cdef int run_gradient_phase(const Gradient *whole, const Py_ssize_t *table, Py_ssize_t index, int n_threads) noexcept nogil:
+    cdef Gradient g = whole[0]
+    cdef Axis *axis
+    cdef int i
+    phase_axes(table, index, g.axis)
+    for i in range(3):
+        axis = &g.axis[i]
+        g.dy += axis.out_start * axis.y
+        g.dw += axis.tap_start * axis.w + axis.tile * g.dw_tile[i]
+        axis.y *= axis.out_step
+        axis.w *= axis.tap_step
+    return run_gradient(&g, n_threads)
+
+
+cdef int run_gradient_phases(const Gradient *whole, const Py_ssize_t *table, int n_threads) noexcept nogil:
+    """Every phase has taps or tiles of its own, so many phases are shared out to the threads."""
+    cdef Py_ssize_t n_phases = table[0] * table[1] * table[2], index
+    cdef int failed[1]
+    failed[0] = 0
+    if n_threads > 1 and n_phases > FEW_PHASES:
+        for index in prange(n_phases, num_threads=n_threads, schedule="static"):
+            if run_gradient_phase(whole, table, index, 1):
+                failed[0] = 1
+    else:
+        for index in range(n_phases):
+            failed[0] = run_gradient_phase(whole, table, index, n_threads) or failed[0]
+    return failed[0]
+
+
 def conv_grad_weight(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dw, cnp.ndarray db, cnp.ndarray table, Py_ssize_t groups,
                      bint channels_last, int n_threads):
     """Write the gradient with respect to weight into dw and, unless None, to bias into db.
 
-    ``table`` is `_geometry.phase_table` of the forward window; taps that it does not list keep what
-    dw holds.
+    ``table`` is `_geometry.table_of` the forward phases, one of them if there is db; taps that it does
+    not list keep what dw holds.
     """
-    cdef Gradient g, phase
-    cdef const Py_ssize_t *head = <const Py_ssize_t *>cnp.PyArray_DATA(table)
-    cdef Py_ssize_t w_steps[3]
-    cdef Py_ssize_t real_size = sizeof(real), index
-    cdef int c_axis = x.ndim - 1 if channels_last else 1, failed = 0, i
-    weight_steps(dw, w_steps)
-    describe_spatial(g.axis, x, dy, channels_last, w_steps)
+    cdef Gradient g
+    cdef const Py_ssize_t *phases = <const Py_ssize_t *>cnp.PyArray_DATA(table)
+    cdef Py_ssize_t real_size = sizeof(real)
+    cdef int c_axis = x.ndim - 1 if channels_last else 1, k_axis, failed
+    describe_spatial(g.axis, x, dy, channels_last)
+    k_axis = describe_weight(g.axis, dw, x.ndim - 2, g.dw_tile)
     g.batch, g.groups = x.shape[0], groups
-    g.n_c, g.n_k = dw.shape[1], dw.shape[0] // groups
+    g.n_c, g.n_k = dw.shape[k_axis + 1], dw.shape[k_axis] // groups
     g.x_n, g.x_c = x.strides[0] // real_size, x.strides[c_axis] // real_size
     g.dy_n, g.dy_c = dy.strides[0] // real_size, dy.strides[c_axis] // real_size
-    g.dw_k, g.dw_c = dw.strides[0] // real_size, dw.strides[1] // real_size
+    g.dw_k, g.dw_c = dw.strides[k_axis] // real_size, dw.strides[k_axis + 1] // real_size
     g.x, g.dy = <const real *>cnp.PyArray_DATA(x), <const real *>cnp.PyArray_DATA(dy)
     g.dw = <real *>cnp.PyArray_DATA(dw)
     g.db = <real *>cnp.PyArray_DATA(db) if db is not None else NULL
     with nogil:
-        for index in range(head[0] * head[1] * head[2]):
-            phase = g
-            phase_axes(head, index, phase.axis)
-            for i in range(3):
-                phase.dy += phase.axis[i].out_start * phase.axis[i].y
-                phase.axis[i].y *= phase.axis[i].out_step
-                phase.dw += phase.axis[i].tap_start * phase.axis[i].w
-                phase.axis[i].w *= phase.axis[i].tap_step
-            failed = failed or run_gradient(&phase, n_threads)
+        failed = run_gradient_phases(&g, phases, n_threads)
     if failed:
         raise MemoryError("cyconv: no memory for the scratch of the weight gradient")

@@ -36,11 +36,9 @@ cdef struct Pool:
 
 
 cdef void set_pool(Pool *g, cnp.ndarray x, cnp.ndarray y, cnp.ndarray table, cnp.ndarray inside, bint channels_last) noexcept:
-    cdef Py_ssize_t no_weight[3]
     cdef Py_ssize_t real_size = sizeof(real)
     cdef int c_axis = x.ndim - 1 if channels_last else 1, i
-    no_weight[0] = no_weight[1] = no_weight[2] = 0
-    describe_spatial(g.axis, x, y, channels_last, no_weight)
+    describe_spatial(g.axis, x, y, channels_last)
     phase_axes(<const Py_ssize_t *>cnp.PyArray_DATA(table), 0, g.axis)
     g.batch, g.channels = x.shape[0], x.shape[c_axis]
     g.x_n, g.x_c = x.strides[0] // real_size, x.strides[c_axis] // real_size

@@ -10,13 +10,14 @@ cdef enum Order:       # of a view
 
 cdef enum:
     SHORT_ROW = 64     # cells; longer rows of channels far apart are slow to transpose
-    TABLE_ROW = 9      # integers of one phase in the table of _geometry.phase_table
+    TABLE_ROW = 12     # integers of one phase in the table of _geometry.phase_table
 
 cdef struct Axis:
     # Tap j of output o reads input cell start + o * stride + j * step, nothing outside 0 .. n_in - 1.
     Py_ssize_t n_in, n_out, n_taps
     Py_ssize_t start, stride, step
     Py_ssize_t out_start, out_step, tap_start, tap_step     # of the phase in the whole axis
+    Py_ssize_t in_start, in_step, tile
     Py_ssize_t x, y, w         # reals from one input cell, output and tap of the phase to the next
 
 cdef struct Box:
@@ -68,6 +69,7 @@ cdef void phase_axes(const Py_ssize_t *table, Py_ssize_t index, Axis *axes) noex
         axes[i].n_out, axes[i].out_start, axes[i].out_step = row[0], row[1], row[2]
         axes[i].n_taps, axes[i].tap_start, axes[i].tap_step = row[3], row[4], row[5]
         axes[i].start, axes[i].stride, axes[i].step = row[6], row[7], row[8]
+        axes[i].in_start, axes[i].in_step, axes[i].tile = row[9], row[10], row[11]
 
 
 cdef inline Cover cover(const Axis *axis, Py_ssize_t n_out, Py_ssize_t n_taps, Order order) noexcept nogil:
