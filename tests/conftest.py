@@ -75,7 +75,7 @@ def threads_at_any_size(monkeypatch):
 @pytest.fixture
 def nan_in_new_arrays(monkeypatch):
     """Memory that a function allocates and forgets to write holds NaN."""
-    def full_of_nan(shape, dtype=float):
-        return np.full(shape, np.nan if np.issubdtype(dtype, np.floating) else -77, dtype)
+    def full_of_nan(shape, dtype=float, order="C"):
+        return np.full(shape, np.nan if np.issubdtype(dtype, np.floating) else -77, dtype, order)
 
     monkeypatch.setattr(np, "empty", full_of_nan)

@@ -78,6 +78,19 @@ def conv_grad_bias(dy):
     return dy.sum(axis=(0, *range(2, dy.ndim)))
 
 
+def with_border(x, windows, mode):
+    """x with its spatial axes padded as `numpy.pad` does."""
+    return np.pad(x, [(0, 0), (0, 0), *((w.low, w.high) for w in windows)], mode=mode)
+
+
+def fold_border(dpadded, sizes, windows, mode):
+    """dx[i] = sum over the cells of the padded input that hold x[i] of  dpadded"""
+    dx = np.zeros((*dpadded.shape[:2], *sizes), dpadded.dtype)
+    cells = [np.pad(np.arange(n), (w.low, w.high), mode=mode) for n, w in zip(sizes, windows)]
+    np.add.at(dx, (..., *np.ix_(*cells)), dpadded)
+    return dx
+
+
 def pool_taps(sizes, windows, outputs):
     """For every tap of a window in row-major order: the input cell per axis and output, and which exist."""
     for tap in product(*(range(w.kernel) for w in windows)):
