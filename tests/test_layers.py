@@ -6,7 +6,21 @@ import numpy as np
 import pytest
 from differences import assert_same_gradient, central_differences
 
-from cyconv.layers import AvgPool, Conv, Dense, Dropout, Flatten, MaxPool, Mode, ReLU
+from cyconv.layers import (
+    AvgPool,
+    Conv,
+    ConvTranspose,
+    Dense,
+    DepthwiseConv,
+    Dropout,
+    Flatten,
+    LocalConv,
+    MaxPool,
+    Mode,
+    ReLU,
+    SeparableConv,
+    TiledConv,
+)
 
 # One layer of every kind and option, with the shape (C, *spatial) of a sample: 1-D, 2-D and 3-D.
 CASES = [
@@ -15,6 +29,19 @@ CASES = [
     (Conv(4, 3, padding=1, groups=2), (2, 5, 6)),
     (Conv(3, (3, 2), stride=(2, 1), padding=((1, 0), (0, 1)), bias=False), (2, 6, 5)),
     (Conv(2, (1, 2, 3), padding="same"), (3, 3, 4, 4)),
+    (Conv(2, 3, padding=2, padding_mode="reflect"), (2, 5, 4)),
+    (ConvTranspose(3, 3), (2, 7)),
+    (ConvTranspose(4, (2, 3), stride=2, padding=(0, 1), output_padding=1, groups=2), (2, 3, 4)),
+    (ConvTranspose(2, 2, stride=2, padding="same", dilation=2, bias=False), (2, 2, 3, 2)),
+    (DepthwiseConv(), (3, 7)),
+    (DepthwiseConv(2, 3, stride=2, padding="same", dilation=2, padding_mode="wrap"), (2, 6, 5)),
+    (DepthwiseConv(1, 2, bias=False), (2, 3, 3, 2)),
+    (SeparableConv(4, 3), (3, 7)),
+    (SeparableConv(2, (2, 3), stride=2, padding=1, multiplier=2, bias=False), (2, 5, 6)),
+    (TiledConv(3, 3, tiles=3), (2, 8)),
+    (TiledConv(2, 3, stride=2, padding=1, groups=2, tiles=(1, 2)), (2, 5, 6)),
+    (LocalConv(3, 3), (2, 6)),
+    (LocalConv(2, (2, 3), stride=2, padding="same", bias=False), (1, 4, 5)),
     (MaxPool(2), (3, 9)),
     (MaxPool(3, stride=2, padding=1, dilation=2), (2, 8, 7)),
     (MaxPool((2, 3), stride=1), (2, 5, 6)),

@@ -48,6 +48,45 @@ def test_convolution_and_its_gradients(dtype, tolerance):
             assert_close(actual, tensor.grad, 10 * tolerance, g)
 
 
+def test_transposed_convolution_and_its_gradients(dtype, tolerance):
+    names = F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d
+    checked = 0
+    for g in plain_convolutions(300):
+        paddings, strides = [w.low for w in g.windows], [w.stride for w in g.windows]
+        extra = [n - ((o - 1) * w.stride - 2 * w.low + w.extent) for n, o, w in zip(g.sizes, g.outputs, g.windows)]
+        if any(w.low != w.high for w in g.windows) or any(
+                not 0 <= e < max(w.stride, w.dilation) for e, w in zip(extra, g.windows)):
+            continue
+        checked += 1
+        dy, weight, _, x = g.normals(dtype)
+        bias = np.arange(g.x_shape[1], dtype=dtype)
+        tensor_x, tensor_w, tensor_b = tensors(x, weight, bias)
+        expected = names[len(g.sizes) - 1](tensor_x, tensor_w, tensor_b, strides, paddings, extra, g.groups,
+                                           [w.dilation for w in g.windows])
+        parameters = {name: g.parameters[name] for name in ("stride", "padding", "dilation", "groups")}
+        y = cyconv.conv_transpose(x, weight, bias, output_padding=extra, **parameters)
+        assert_close(y, expected, tolerance, g)
+        expected.backward(torch.from_numpy(dy))
+        for actual, tensor in zip(cyconv.conv_transpose_backward(dy, x, weight, **parameters),
+                                  (tensor_x, tensor_w, tensor_b)):
+            assert_close(actual, tensor.grad, 10 * tolerance, g)
+    assert checked > 20
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_padding_modes_and_their_gradients(mode, dtype, tolerance, rng):
+    x, weight = rng.standard_normal((2, 3, 6, 7)).astype(dtype), rng.standard_normal((4, 3, 3, 2)).astype(dtype)
+    tx, tweight = tensors(x, weight)
+    expected = F.conv2d(F.pad(tx, (3, 1, 2, 4), mode=mode), tweight, stride=2)
+    expected.sum().backward()
+    parameters = {"stride": 2, "padding": ((2, 4), (3, 1)), "padding_mode": mode}
+    y = cyconv.conv2d(x, weight, **parameters)
+    assert_close(y, expected, tolerance)
+    grads = cyconv.conv2d_backward(np.ones_like(y), x, weight, **parameters)
+    assert_close(grads.x, tx.grad, 10 * tolerance)
+    assert_close(grads.weight, tweight.grad, 10 * tolerance)
+
+
 def test_single_gradients_are_those_of_torch_nn_grad(dtype, tolerance, rng):
     x, weight, dy = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 4, 9, 8), (6, 2, 3, 2), (2, 6, 5, 4)))
     parameters = {"stride": 2, "padding": (1, 0), "dilation": (1, 1), "groups": 2}

@@ -9,8 +9,11 @@ the arrays of that very call, so no layer stores an activation. How layers are j
 
 from ._layer import Layer, Mode
 from .activation import Dropout, ReLU
-from .conv import Conv
+from .conv import Conv, ConvTranspose, DepthwiseConv, LocalConv, SeparableConv, TiledConv
 from .dense import Dense, Flatten
 from .pool import AvgPool, MaxPool
 
-__all__ = ["AvgPool", "Conv", "Dense", "Dropout", "Flatten", "Layer", "MaxPool", "Mode", "ReLU"]
+__all__ = [
+    "AvgPool", "Conv", "ConvTranspose", "Dense", "DepthwiseConv", "Dropout", "Flatten", "Layer", "LocalConv", "MaxPool",
+    "Mode", "ReLU", "SeparableConv", "TiledConv",
+]

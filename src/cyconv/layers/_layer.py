@@ -91,11 +91,15 @@ class Layer:
         """
         shapes = self.parameter_shapes(input_shape)
         params = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
-        if "weight" in params:
-            weight = params["weight"]
-            limit = sqrt(6 / max(prod(weight.shape[1:]), 1))
-            weight[...] = limit * (2 * rng.random(weight.shape) - 1)
+        for name, weight in params.items():
+            if name.endswith("weight"):
+                limit = sqrt(6 / max(self.fan_in(weight.shape, input_shape), 1))
+                weight[...] = limit * (2 * rng.random(weight.shape) - 1)
         return params
+
+    def fan_in(self, weight_shape, input_shape):
+        """How many weights of an array of ``weight_shape`` one output sums."""
+        return prod(weight_shape[1:])
 
     def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
         """Output for a batch, and the function that carries gradients back.
