@@ -156,7 +156,7 @@ def grad_input(call, grad_out, weight, dx):
 def grad_weight(call, grad_out, x, dweight):
     """Blocks are added up in order, so they show in the bits: they depend on shapes alone."""
     dweight[...] = 0
-    part = np.zeros_like(dweight)
+    part = np.zeros_like(dweight)     # taps that no output of a block reaches stay 0
     for samples, outputs, padded in blocks(call, len(x)):
         call.kernels.conv_grad_weight(cut(grad_out, samples, outputs, call.channels_last),
                                       gather(call, x[samples], padded), part, None, table(call, outputs), call.groups,

@@ -67,7 +67,9 @@ def run_grad_weight(function, rank, grad_out, x, kernel_size, how, n_threads, ki
     weight_shape = (*(tiles or ()), grad_out.shape[axis], x.shape[axis] // how.groups, *kernel)
     call = prepare(function, x.shape, weight_shape, x.dtype, how, n_threads, kind)
     check_shape(function, "grad_out", grad_out, call.plan.out_shape)
-    return grad_weight(call, grad_out, x, weight_shape)[0]
+    dweight = np.empty(weight_shape, x.dtype)
+    grad_weight(call, grad_out, x, dweight)
+    return dweight
 
 
 def run_backward(function, rank, grad_out, x, weight, how, needs, n_threads, kind="plain"):
@@ -78,15 +80,14 @@ def run_backward(function, rank, grad_out, x, weight, how, needs, n_threads, kin
     grad_out, _ = batched(function, "grad_out", grad_out, rank, how.channels_last)
     call = prepare(function, x.shape, weight.shape, x.dtype, how, n_threads, kind)
     check_shape(function, "grad_out", grad_out, call.plan.out_shape)
-    dx = dweight = dbias = None
-    if "x" in needs:
-        dx = grad_input(call, grad_out, weight)
-        dx = dx[0] if is_single else dx
-    if "weight" in needs:
-        dweight, dbias = grad_weight(call, grad_out, x, weight.shape, "bias" in needs)
-    elif "bias" in needs:
-        dbias = grad_bias(call, grad_out)
-    return ConvGrads(dx, dweight, dbias)
+    dx = grad_input(call, grad_out, weight) if "x" in needs else None
+    dweight = np.empty(weight.shape, x.dtype) if "weight" in needs else None
+    dbias = np.empty(weight.shape[-rank - 2], x.dtype) if "bias" in needs else None
+    if dweight is not None:
+        grad_weight(call, grad_out, x, dweight, dbias)
+    elif dbias is not None:
+        grad_bias(call, grad_out, dbias)
+    return ConvGrads(dx[0] if is_single and dx is not None else dx, dweight, dbias)
 
 
 def check_needs(function, needs, names=ConvGrads._fields):

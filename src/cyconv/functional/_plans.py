@@ -197,32 +197,30 @@ def grad_input(call, grad_out, weight):
     return dx
 
 
-def grad_weight(call, grad_out, x, weight_shape, needs_bias=False):
-    """(dweight, dbias); dbias is None unless needed."""
+def grad_weight(call, grad_out, x, dweight, dbias=None):
+    """Write the gradients of the weight and, unless None, of the bias."""
     plan = call.plan
-    dweight = (np.empty if plan.reaches_all_taps else np.zeros)(weight_shape, x.dtype)
+    # Outputs that no tap reaches are in no phase, but the bias reaches them.
+    together = plan.reaches_all_outputs and plan.is_one_phase and not plan.has_border
+    if not plan.reaches_all_taps:
+        dweight[...] = 0
     if plan.has_border and plan.work:
         _borders.grad_weight(call, grad_out, x, dweight)
-        return dweight, grad_bias(call, grad_out) if needs_bias else None
-    # Outputs that no tap reaches are in no phase, but the bias reaches them.
-    together = needs_bias and plan.reaches_all_outputs and plan.is_one_phase
-    dbias = np.empty(plan.out_shape[-1 if call.channels_last else 1], x.dtype) if together else None
-    if plan.work:
-        call.kernels.conv_grad_weight(grad_out, x, dweight, dbias, plan.table, call.groups, call.channels_last,
-                                      call.n_threads)
-    if needs_bias and not together:
-        dbias = grad_bias(call, grad_out)
-    return dweight, dbias
-
-
-def grad_bias(call, grad_out):
-    """Sum of grad_out per channel: the gradient of a 1 x 1 kernel on ones."""
-    channels = grad_out.shape[-1 if call.channels_last else 1]
-    outputs = spatial_of(grad_out.shape, call.channels_last)
-    total = np.zeros((channels, 1) + (1,) * len(outputs), grad_out.dtype)
-    if grad_out.size:
-        shape = shape_of(grad_out.shape[0], 1, outputs, call.channels_last)
-        table = np.array(_geometry.phase_table([_geometry.Window(1)] * len(outputs), outputs), np.intp)
-        call.kernels.conv_grad_weight(grad_out, np.broadcast_to(grad_out.dtype.type(1), shape), total, None, table, 1,
+    elif plan.work:
+        call.kernels.conv_grad_weight(grad_out, x, dweight, dbias if together else None, plan.table, call.groups,
                                       call.channels_last, call.n_threads)
-    return total.reshape(channels)
+    if dbias is not None and not together:
+        grad_bias(call, grad_out, dbias)
+
+
+def grad_bias(call, grad_out, dbias):
+    """Write the sum of grad_out per channel: the gradient of a 1 x 1 kernel on ones."""
+    outputs = spatial_of(grad_out.shape, call.channels_last)
+    if not grad_out.size:
+        dbias[...] = 0
+        return
+    shape = shape_of(grad_out.shape[0], 1, outputs, call.channels_last)
+    table = np.array(_geometry.phase_table([_geometry.Window(1)] * len(outputs), outputs), np.intp)
+    call.kernels.conv_grad_weight(grad_out, np.broadcast_to(grad_out.dtype.type(1), shape),
+                                  dbias.reshape(-1, 1, *[1] * len(outputs)), None, table, 1, call.channels_last,
+                                  call.n_threads)

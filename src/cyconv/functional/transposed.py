@@ -239,7 +239,9 @@ def _conv_transpose_grad_weight(function, rank, grad_out, x, kernel_size, *, str
     call = prepare(function, x.shape, weight_shape, x.dtype, how, n_threads,
                    output_size=spatial_of(grad_out.shape, how.channels_last))
     check_result(function, grad_out, call)
-    return grad_weight(call, x, grad_out, weight_shape)[0]
+    dweight = np.empty(weight_shape, x.dtype)
+    grad_weight(call, x, grad_out, dweight)
+    return dweight
 
 
 def _conv_transpose_backward(function, rank, grad_out, x, weight, *, stride=1, padding=0, dilation=1, groups=1,
@@ -288,8 +290,12 @@ def _conv_transpose_backward(function, rank, grad_out, x, weight, *, stride=1, p
                    output_size=spatial_of(grad_out.shape, how.channels_last))
     check_result(function, grad_out, call)
     dx = convolved(call, grad_out, weight) if "x" in needs else None
-    dweight = grad_weight(call, x, grad_out, weight.shape)[0] if "weight" in needs else None
-    dbias = grad_bias(call, grad_out) if "bias" in needs else None
+    dweight = np.empty(weight.shape, x.dtype) if "weight" in needs else None
+    dbias = np.empty(weight.shape[1] * groups, x.dtype) if "bias" in needs else None
+    if dweight is not None:
+        grad_weight(call, x, grad_out, dweight)
+    if dbias is not None:
+        grad_bias(call, grad_out, dbias)
     return ConvGrads(dx[0] if is_single and dx is not None else dx, dweight, dbias)
 
 
