@@ -136,6 +136,20 @@ def test_backward_leaves_out_an_input_gradient_that_nobody_needs(layer):
     assert gradients.keys() == {"weight", "bias"}
 
 
+def test_arrays_that_do_not_fit_are_converted_or_refused():
+    layer, shape = Conv(3, 2), (2, 4, 4)
+    x, params = batch(shape), parameters(layer, shape)
+    y, backward = layer.forward(x, params, mode())
+    halves = {name: value.astype(np.float16) for name, value in params.items()}
+    doubles = {name: value.astype(float) for name, value in halves.items()}
+    np.testing.assert_array_equal(layer.forward(x, halves)[0], layer.forward(x, doubles)[0])
+    np.testing.assert_array_equal(backward(np.ones(y.shape, int))[0], backward(np.ones(y.shape))[0])
+    with pytest.raises(ValueError, match=r"Conv\(.*\): dy must have shape \(3, 3, 3, 3\), got \(3, 3, 3\)"):
+        backward(np.ones((3, 3, 3)))
+    with pytest.raises(ValueError, match=r"weight must have shape \(3, 2, 2, 2\), got \(3, 2, 2\)"):
+        layer.forward(x, params | {"weight": params["weight"][..., 0]})
+
+
 def test_backward_belongs_to_its_own_call():
     layer, params = Conv(3, 2), parameters(Conv(3, 2), (2, 4, 4))
     x = batch((2, 4, 4))

@@ -1,5 +1,6 @@
 """Sequential: whole-network gradients, parameters in and out, reproducibility, summary, errors."""
 
+import pickle
 import re
 
 import numpy as np
@@ -257,3 +258,28 @@ def test_training_agrees_with_pytorch():
         assert loss == pytest.approx(torch_loss.item(), rel=1e-10)
     for tensor, value in zip(model.parameters(), network.parameters().values()):
         np.testing.assert_allclose(value, tensor.detach().numpy(), rtol=1e-8, atol=1e-10)
+
+
+def test_a_copied_network_computes_and_learns_on_its_own():
+    """The named parameters of the copy are views into its own vector."""
+    network = Sequential([Conv(3, 3), ReLU(), Dense(4)], (1, 6, 6), random_state=0)
+    x, labels = np.random.default_rng(0).standard_normal((5, 1, 6, 6)), np.arange(5) % 4
+    network.training_step(network._batch(x), labels)
+    copied = pickle.loads(pickle.dumps(network))
+    expected = network.forward(x)[0]
+    copied.vector *= 0.5
+    np.testing.assert_array_equal(network.forward(x)[0], expected)
+    assert not np.array_equal(copied.forward(x)[0], expected)
+    copied.load_parameters(network.parameters())
+    np.testing.assert_array_equal(copied.forward(x)[0], expected)
+    np.testing.assert_array_equal(copied.loss_and_gradient(x, labels)[1], network.loss_and_gradient(x, labels)[1])
+
+
+def test_results_are_not_overwritten_by_later_calls():
+    network = Sequential([Conv(3, 3), ReLU(), MaxPool(2), Dense(4)], (1, 6, 6), random_state=0)
+    x, labels = np.random.default_rng(0).standard_normal((2, 5, 1, 6, 6)), np.arange(5) % 4
+    for call in (lambda x: network.forward(x)[0], lambda x: network.loss_and_gradient(x, labels)[1]):
+        first = call(x[0])
+        before = first.copy()
+        call(x[1])
+        np.testing.assert_array_equal(first, before)

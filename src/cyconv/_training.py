@@ -62,7 +62,7 @@ def train_epoch(network, optimizer, samples, *, scale, epoch, batch_size, shuffl
         x = (scale * samples.X[rows]).reshape(-1, *network.input_shape)
         weight = None if samples.weight is None else samples.weight[rows]
         batch_total = len(x) if weight is None else float(weight.sum())
-        batch_loss, gradient = network.loss_and_gradient(
+        batch_loss, gradient = network.training_step(
             x, samples.labels[rows], weight, step=(epoch << 32) + number, n_threads=n_threads)
         if alpha:
             batch_loss += penalize(network.weights, gradient, alpha / batch_total)

@@ -9,6 +9,7 @@ from math import prod
 
 import numpy as np
 
+from . import _threads
 from ._geometry import receptive_field
 from .layers import Dense, Dropout, Layer, Mode
 from .losses import softmax_cross_entropy
@@ -16,6 +17,8 @@ from .losses import softmax_cross_entropy
 __all__ = ["Sequential", "random_stream"]
 
 INITIAL, SHUFFLE, DROPOUT = range(3)     # purposes of random numbers
+VIEWS = ("_params", "weights", "_gradient", "_gradients", "_plans")     # made anew from what is pickled
+PLANS = 4                                # kept: whole and last batches, in training and prediction
 
 
 def random_stream(seed, purpose, step=0):
@@ -134,11 +137,22 @@ class Sequential:
             start, end = end, end + prod(owned[number][name])
             self._slices[number][name] = slice(start, end)
         self.vector = np.zeros(end, self.dtype)
-        self._params = [{name: self.vector[slices[name]].reshape(shape) for name, shape in shapes.items()}
-                        for slices, shapes in zip(self._slices, owned)]
-        self.weights = self.vector[:sum(p["weight"].size for p in self._params if p)]
+        self._owned = owned
+        self._make_views()
         self._first = next((number for number, p in enumerate(self._params) if p), len(owned))
         self._has_dropout = any(isinstance(layer, Dropout) for layer in self.layers)
+
+    def _make_views(self):
+        self._params = self._views(self.vector)
+        self.weights = self.vector[:sum(p["weight"].size for p in self._params if p)]
+        self._gradient = np.empty_like(self.vector)
+        self._gradients = self._views(self._gradient)
+        self._plans = {}
+
+    def _views(self, vector):
+        """For each layer its parameters by name, as views into a vector like `vector`."""
+        return [{name: vector[slices[name]].reshape(shape) for name, shape in shapes.items()}
+                for slices, shapes in zip(self._slices, self._owned)]
 
     def _initialize(self):
         rng = random_stream(self.seed, INITIAL)
@@ -215,21 +229,28 @@ class Sequential:
             ``backward(dy) -> (dx, gradient)``: dx of the shape of x (None unless needs_input_grad),
             gradient of the shape of `vector`. None unless training.
         """
-        y = np.asarray(x, self.dtype)
-        if y.shape[1:] != self.input_shape:
-            expected = ", ".join(map(str, self.input_shape))
-            raise ValueError(f"Sequential: x must have shape (N, {expected}), got {y.shape}")
-        rng = random_stream(self.seed, DROPOUT, step) if training and self._has_dropout else None
+        y = self._batch(x)
+        if not training:
+            for run, params in zip(self._planned(len(y), False, n_threads), self._params):
+                y, _ = run(y, params)
+            return y.copy(), None
+        rng = random_stream(self.seed, DROPOUT, step) if self._has_dropout else None
         inner = Mode(training, self.data_format, n_threads, rng)
         outer = inner if needs_input_grad else inner._replace(needs_input_grad=False)
         backwards = []
         for number, (layer, params) in enumerate(zip(self.layers, self._params)):
             y, backward = layer.forward(y, params, inner if number > self._first else outer)
             backwards.append(backward)
-        if not training:
-            return y, None
         last = 0 if needs_input_grad else self._first
         return y, lambda dy: self._backward(backwards, dy, last)
+
+    def _batch(self, x):
+        """x as an array of the network's dtype, if it is a batch of samples."""
+        x = np.require(x, self.dtype, "A")
+        if x.shape[1:] != self.input_shape:
+            expected = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"Sequential: x must have shape (N, {expected}), got {x.shape}")
+        return x
 
     def _backward(self, backwards, dy, last):
         gradient = np.empty_like(self.vector)
@@ -258,9 +279,40 @@ class Sequential:
         gradient : ndarray of shape (n_params,)
             With respect to `vector`.
         """
-        logits, backward = self.forward(x, training=True, step=step, n_threads=n_threads)
-        loss, dlogits = softmax_cross_entropy(logits, labels, sample_weight)
-        return loss, backward(dlogits)[1]
+        loss, gradient = self.training_step(self._batch(x), labels, sample_weight, step=step, n_threads=n_threads)
+        return loss, gradient.copy()
+
+    def training_step(self, x, labels, sample_weight=None, *, step=0, n_threads=None):
+        """`loss_and_gradient` for an x of the network's dtype; the next call overwrites the gradient."""
+        rng = random_stream(self.seed, DROPOUT, step) if self._has_dropout else None
+        backwards = []
+        for run, params in zip(self._planned(len(x), True, n_threads), self._params):
+            x, backward = run(x, params, rng)
+            backwards.append(backward)
+        loss, dy = softmax_cross_entropy(x, labels, sample_weight)
+        for number in range(len(backwards) - 1, self._first - 1, -1):
+            dy = backwards[number](dy, self._gradients[number])
+        return loss, self._gradient
+
+    def _planned(self, n, training, n_threads):
+        """The layers planned for batches of n samples. A few plans are kept, for their arrays are large."""
+        key = n, training, _threads.effective(n_threads)
+        if key not in self._plans:
+            if len(self._plans) == PLANS:
+                self._plans.pop(next(iter(self._plans)))
+            mode = Mode(training, self.data_format, n_threads)
+            self._plans[key] = [
+                layer.bind((n, *self._as_stored(shape)), self.dtype,
+                           mode._replace(needs_input_grad=number > self._first))
+                for number, (layer, shape) in enumerate(zip(self.layers, self.shapes))]
+        return self._plans[key]
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name not in VIEWS}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._make_views()
 
     # ------------------------------------------------------------ description
 

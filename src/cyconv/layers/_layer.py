@@ -120,7 +120,54 @@ class Layer:
             ``backward(dy) -> (dx, gradients)``; dx is None unless ``mode.needs_input_grad``, gradients
             are a dict with the names of params. None unless ``mode.training``.
         """
-        raise NotImplementedError
+        x, params = self.checked(x, params, mode.data_format)
+        y, backward = self.bind(x.shape, x.dtype, mode)(x, params, mode.rng)
+        if not mode.training:
+            return y, None
+
+        def new(dy):
+            dy = real_array(self, "dy", dy, y.shape, y.dtype)
+            gradients = {name: np.empty_like(value) for name, value in params.items()}
+            return backward(dy, gradients), gradients
+
+        return y, new
+
+    def checked(self, x, params, data_format):
+        """x and params as arrays that the compiled code can read, or an error."""
+        x = np.asarray(x)
+        dtype = x.dtype if x.dtype in (np.float32, np.float64) else np.dtype(np.float32)
+        shapes = self.parameter_shapes(sample_shape(x.shape, data_format))
+        return real_array(self, "x", x, x.shape, dtype), params | {
+            name: real_array(self, name, params[name], shape, dtype) for name, shape in shapes.items()}
+
+    def bind(self, shape, dtype, mode):
+        """`forward` planned once for batches of one shape, dtype and mode; a layer defines this or `forward`.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of the batches, in the layout of ``mode.data_format``.
+        dtype : dtype
+        mode : Mode
+
+        Returns
+        -------
+        run : callable
+            ``run(x, params, rng) -> (y, backward)`` with ``backward(dy, gradients) -> dx``, which writes into
+            the arrays of the dict ``gradients``. The next ``run`` may overwrite y and dx.
+        """
+        def run(x, params, rng=None):
+            y, backward = self.forward(x, params, mode._replace(rng=rng))
+
+            def into(dy, gradients):
+                dx, found = backward(dy)
+                for name, value in found.items():
+                    gradients[name][...] = value
+                return dx
+
+            return y, into
+
+        return run
 
 
 def flatten(x, data_format):
@@ -133,6 +180,19 @@ def flatten(x, data_format):
         return np.moveaxis(rows.reshape(shape), 1, -1) if is_last else rows.reshape(shape)
 
     return first.reshape(len(x), prod(shape[1:])), restore
+
+
+def real_array(layer, name, value, shape, dtype):
+    """``value`` as an aligned array of dtype; ValueError when it has another shape."""
+    array = np.require(value, dtype, "A")
+    if array.shape != shape:
+        raise ValueError(f"{layer!r}: {name} must have shape {tuple(shape)}, got {array.shape}")
+    return array
+
+
+def sample_shape(shape, data_format):
+    """(C, *spatial) or (F,) of one sample of a batch of ``shape``."""
+    return (shape[-1], *shape[1:-1]) if data_format == "channels_last" and len(shape) > 2 else tuple(shape[1:])
 
 
 def window_per_axis(function, layer, input_shape):

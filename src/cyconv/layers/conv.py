@@ -5,15 +5,19 @@ from fractions import Fraction
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from .. import functional
 from .._geometry import per_axis, transposed_windows
-from ._layer import PREDICTING, Layer, window_output, window_per_axis
+from ..functional._plans import adjoint, forward, grad_bias, grad_weight, options, prepare
+from ..functional.transposed import prepare as prepare_transposed
+from ._layer import PREDICTING, Layer, sample_shape, window_output, window_per_axis
 
 
 class Convolution(Layer):
-    """What convolutional layers with one weight share; ``function`` is the name in `cyconv.functional`."""
+    """What convolutional layers share; ``kind`` is that of the weight in `cyconv.functional`."""
 
-    function = ""
+    kind = "plain"
     options = ("stride", "padding", "dilation", "groups", "padding_mode")
 
     @property
@@ -54,24 +58,29 @@ class Convolution(Layer):
     def window(self, input_shape):
         return window_per_axis(self.name, self, input_shape)
 
-    def forward_options(self, x, mode):
-        """Arguments that the forward pass has and the gradients have not."""
-        return {}
+    def call(self, shape, weight_shape, dtype, mode):
+        """The planned call for batches of ``shape``."""
+        how = options(self.name, mode.data_format, **{name: getattr(self, name) for name in self.options})
+        return prepare(self.name, shape, weight_shape, dtype, how, mode.n_threads, self.kind)
 
-    def forward(self, x, params, mode=PREDICTING):
-        how = {name: getattr(self, name) for name in self.options}
-        how |= {"data_format": mode.data_format, "n_threads": mode.n_threads}
-        weight = params["weight"]
-        y = getattr(functional, self.function)(x, weight, params.get("bias"), **how, **self.forward_options(x, mode))
-        if not mode.training:
-            return y, None
-        needs = tuple(params) if not mode.needs_input_grad else ("x", *params)
+    def bind(self, shape, dtype, mode):
+        call = self.call(shape, self.weight_shape(sample_shape(shape, mode.data_format)), dtype, mode)
+        y = np.empty(call.plan.out_shape, dtype)
+        dx = np.empty(shape, dtype) if mode.training and mode.needs_input_grad else None
 
-        def backward(dy):
-            grads = getattr(functional, self.function + "_backward")(dy, x, weight, needs=needs, **how)
-            return grads.x, {name: getattr(grads, name) for name in params}
+        def run(x, params, rng=None):
+            weight = params["weight"]
+            forward(call, x, weight, params.get("bias"), y)
 
-        return y, backward
+            def backward(dy, gradients):
+                grad_weight(call, dy, x, gradients["weight"], gradients.get("bias"))
+                if dx is not None:
+                    adjoint(call, dy, weight, None, dx)
+                return dx
+
+            return y, backward
+
+        return run
 
 
 @dataclass(repr=False)
@@ -104,8 +113,6 @@ class Conv(Convolution):
     bias: bool = True
     padding_mode: str = "zeros"
 
-    function = "conv"
-
 
 @dataclass(repr=False)
 class ConvTranspose(Convolution):
@@ -135,7 +142,6 @@ class ConvTranspose(Convolution):
     groups: int = 1
     bias: bool = True
 
-    function = "conv_transpose"
     options = ("stride", "padding", "dilation", "groups")
 
     def output_shape(self, input_shape):
@@ -161,8 +167,28 @@ class ConvTranspose(Convolution):
         return tuple((w.kernel, Fraction(1, w.stride), Fraction(w.dilation, w.stride))
                      for w in self.windows(input_shape)[0])
 
-    def forward_options(self, x, mode):
-        return {"output_padding": self.output_padding}
+    def bind(self, shape, dtype, mode):
+        how = options(self.name, mode.data_format, **{name: getattr(self, name) for name in self.options})
+        weight_shape = self.weight_shape(sample_shape(shape, mode.data_format))
+        call = prepare_transposed(self.name, shape, weight_shape, dtype, how, mode.n_threads, self.output_padding)
+        y = np.empty(call.plan.x_shape, dtype)
+        dx = np.empty(shape, dtype) if mode.training and mode.needs_input_grad else None
+
+        def run(x, params, rng=None):
+            weight = params["weight"]
+            adjoint(call, x, weight, params.get("bias"), y)
+
+            def backward(dy, gradients):
+                grad_weight(call, x, dy, gradients["weight"])
+                if "bias" in gradients:
+                    grad_bias(call, dy, gradients["bias"])
+                if dx is not None:
+                    forward(call, dy, weight, None, dx)
+                return dx
+
+            return y, backward
+
+        return run
 
 
 @dataclass(repr=False)
@@ -192,8 +218,8 @@ class DepthwiseConv(Convolution):
     bias: bool = True
     padding_mode: str = "zeros"
 
-    function = "depthwise_conv"
-    options = ("stride", "padding", "dilation", "padding_mode")
+    options = ("stride", "padding", "dilation", "groups", "padding_mode")
+    groups = None       # as many as channels
 
     def channels_out(self, input_shape):
         return input_shape[0] * per_axis(self.name, "multiplier", self.multiplier, 1, 1)[0]
@@ -233,7 +259,7 @@ class TiledConv(Convolution):
     bias: bool = True
     padding_mode: str = "zeros"
 
-    function = "tiled_conv"
+    kind = "tiled"
 
     def weight_shape(self, input_shape):
         tiles = per_axis(self.name, "tiles", self.tiles, len(input_shape) - 1, 1)
@@ -268,7 +294,7 @@ class LocalConv(Convolution):
     bias: bool = True
     padding_mode: str = "zeros"
 
-    function = "local_conv"
+    kind = "local"
 
     def weight_shape(self, input_shape):
         return (*self.output_shape(input_shape)[1:], *super().weight_shape(input_shape))

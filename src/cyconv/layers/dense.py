@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from math import prod
 
-from .. import functional
+import numpy as np
+
 from .._geometry import per_axis
+from ..functional._plans import adjoint, forward, grad_weight, options, prepare
 from ._layer import NO_PARAMETERS, PREDICTING, Layer, flatten
 
 
@@ -66,19 +68,26 @@ class Dense(Layer):
     def window(self, input_shape):
         return tuple((size, 1, 1) for size in input_shape[1:])
 
-    def forward(self, x, params, mode=PREDICTING):
-        rows, restore = flatten(x, mode.data_format)
-        cells = rows[:, :, None]
-        weight = params["weight"]
-        kernel = weight[:, :, None]
-        y = functional.conv(cells, kernel, params.get("bias"), n_threads=mode.n_threads)[:, :, 0]
-        if not mode.training:
-            return y, None
-        needs = tuple(params) if not mode.needs_input_grad else ("x", *params)
+    def bind(self, shape, dtype, mode):
+        n, features = shape[0], prod(shape[1:])
+        how = options("Dense", "channels_first")
+        call = prepare("Dense", (n, features, 1), (self.units, features, 1), dtype, how, mode.n_threads)
+        y = np.empty((n, self.units, 1), dtype)
+        dx = np.empty((n, features, 1), dtype) if mode.training and mode.needs_input_grad else None
 
-        def backward(dy):
-            grads = functional.conv_backward(dy[:, :, None], cells, kernel, needs=needs, n_threads=mode.n_threads)
-            dx = restore(grads.x[:, :, 0]) if mode.needs_input_grad else None
-            return dx, {name: getattr(grads, name).reshape(params[name].shape) for name in params}
+        def run(x, params, rng=None):
+            rows, restore = flatten(x, mode.data_format)
+            cells, weight = rows[:, :, None], params["weight"][:, :, None]
+            forward(call, cells, weight, params.get("bias"), y)
 
-        return y, backward
+            def backward(dy, gradients):
+                dy = dy[:, :, None]
+                grad_weight(call, dy, cells, gradients["weight"][:, :, None], gradients.get("bias"))
+                if dx is None:
+                    return None
+                adjoint(call, dy, weight, None, dx)
+                return restore(dx[:, :, 0])
+
+            return y[:, :, 0], backward
+
+        return run
