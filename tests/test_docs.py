@@ -12,7 +12,8 @@ import cyconv
 from cyconv.functional import _ranked
 
 README = Path(__file__).parent.parent / "README.md"
-FUNCTIONS = [name for name in cyconv.functional.__all__ if inspect.isfunction(getattr(cyconv.functional, name))]
+FUNCTIONS = [name for name in (*cyconv.functional.__all__, *cyconv.arithmetic.__all__)
+             if inspect.isfunction(getattr(cyconv, name))]
 
 
 @pytest.fixture(params=FUNCTIONS)

@@ -206,6 +206,7 @@ def test_summary_shows_shapes_as_they_are_stored():
     ([Conv(1, 3)] * 3, [(3, 3), (5, 5), (7, 7)]),
     ([Conv(1, 3, stride=2), Conv(1, 3)], [(3, 3), (7, 7)]),
     ([Conv(1, (3, 1), dilation=2), AvgPool(2), Flatten(), Dense(1)], [(5, 1), (6, 2), (6, 2), (20, 20)]),
+    ([Conv(1, (5, 15), padding="same")] * 3, [(5, 15), (9, 20), (13, 20)]),
 ])
 def test_receptive_fields_worked_by_hand(layers, expected):
     assert Sequential(layers, (1, 20, 20)).receptive_fields() == expected

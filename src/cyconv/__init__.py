@@ -2,9 +2,9 @@
 
 from importlib import import_module
 
-from . import functional
+from . import arithmetic, functional
 from ._config import show_config
-from ._geometry import receptive_field
+from .arithmetic import *  # noqa: F403
 from .functional import *  # noqa: F403
 
 __version__ = "0.1.0"
@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _LATER = {"ConvNetClassifier": "classifier", "Sequential": "network"}
 _MODULES = ("layers", "losses", "network", "optimizers", "classifier")
 
-__all__ = ["functional", "receptive_field", "show_config", *functional.__all__, *_LATER, *_MODULES]
+__all__ = ["arithmetic", "functional", "show_config", *arithmetic.__all__, *functional.__all__, *_LATER, *_MODULES]
 
 
 def __getattr__(name):

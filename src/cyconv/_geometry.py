@@ -130,6 +130,25 @@ class Window(NamedTuple):
             ))
         return result
 
+    def reads(self, n, n_out):
+        """What the taps read: for each that reads at all, its number, the outputs and their cells as slices."""
+        result = []
+        for phase in self.phases(n_out):
+            for j in range(phase.n_taps):
+                cell = phase.start + j * phase.step
+                first = max(-(cell // phase.stride), 0)
+                count = min((n - 1 - cell) // phase.stride + 1, phase.n_out) - first
+                if count > 0:
+                    outputs = progression(phase.out_start + first * phase.out_step, phase.out_step, count)
+                    cells = progression(cell + first * phase.stride, phase.stride, count)
+                    result.append((phase.tap_start + j * phase.tap_step, outputs, cells))
+        return result
+
+
+def progression(first, step, count):
+    """Slice of ``count`` >= 1 positions."""
+    return slice(first, first + (count - 1) * step + 1, step)
+
 
 def per_axis(function, name, value, rank, minimum):
     """``value`` as ``rank`` integers of at least ``minimum``, or an error that names the argument."""
@@ -143,6 +162,24 @@ def per_axis(function, name, value, rank, minimum):
     return tuple(int(v) for v in values)
 
 
+def kernel_axes(function, name, value, ndim=None):
+    """``value`` as one int >= 1 per axis; as many axes as it has entries, two for a number, unless told."""
+    if ndim is None:
+        entries = as_tuple(value)
+        rank = 2 if entries is None else len(entries)
+        if not 1 <= rank <= 3:
+            raise ValueError(f"{function}: {name} must be an int or 1 to 3 ints, got {value!r}")
+    else:
+        rank = checked_ndim(function, ndim)
+    return per_axis(function, name, value, rank, 1)
+
+
+def checked_ndim(function, ndim):
+    if not is_integer(ndim) or not 1 <= ndim <= 3:
+        raise ValueError(f"{function}: ndim must be 1, 2 or 3, got {ndim!r}")
+    return int(ndim)
+
+
 def is_integer(value):
     """Whether ``value`` is an int or a NumPy integer; True and False are not sizes."""
     return hasattr(value, "__index__") and not isinstance(value, bool) and not hasattr(value, "__len__")
@@ -150,9 +187,17 @@ def is_integer(value):
 
 def as_tuple(value):
     """``value`` as a tuple when it is a sequence of arguments, else None."""
-    if isinstance(value, (str, bytes, dict, set)) or not hasattr(value, "__len__"):
+    if isinstance(value, (str, bytes, dict, set)) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0:
         return None
     return tuple(value)
+
+
+def entries(function, name, what, value):
+    """What an iterable argument yields, or an error that says what it must be."""
+    try:
+        return list(value)
+    except TypeError:
+        raise TypeError(f"{function}: {name} must be a sequence of {what}, got {value!r}") from None
 
 
 def shape_hint(value):
@@ -332,31 +377,3 @@ def table_of(phases):
     """
     phases = [Window(1).phases(1)] * (3 - len(phases)) + list(phases)
     return [len(p) for p in phases] + [value for axis in phases for phase in axis for value in phase]
-
-
-def receptive_field(layers):
-    """Receptive field of one output cell along one axis.
-
-    Parameters
-    ----------
-    layers : iterable of (kernel_size, stride) or (kernel_size, stride, dilation)
-        The windows from the input to the output.
-
-    Returns
-    -------
-    int
-        ``1 + sum_k (extent_k - 1) * prod_{i < k} stride_i`` with ``extent = (kernel - 1) * dilation + 1``.
-
-    Examples
-    --------
-    >>> receptive_field([(3, 1), (3, 1), (3, 1)])
-    7
-    >>> receptive_field([(3, 2), (3, 1)])
-    7
-    """
-    field, jump = 1, 1
-    for layer in layers:
-        kernel, stride, dilation = (*layer, 1)[:3]
-        field += (kernel - 1) * dilation * jump
-        jump *= stride
-    return field

@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 
 from . import _threads
-from ._geometry import receptive_field
+from .arithmetic import receptive_field
 from .layers import Dense, Dropout, Layer, Mode
 from .losses import softmax_cross_entropy
 
@@ -317,7 +317,10 @@ class Sequential:
     # ------------------------------------------------------------ description
 
     def receptive_fields(self):
-        """For each layer, the number of input cells that one output sees, per spatial axis."""
+        """For each layer, how many cells of the input one output can depend on, per spatial axis.
+
+        At most all of them: padded layers whose windows reach beyond the input see no more than the input.
+        """
         sizes = self.shapes[0][1:]
         seen, windows = sizes, [[] for _ in sizes]
         result = []
@@ -325,7 +328,7 @@ class Sequential:
             for axis, window in zip(windows, layer.window(shape)):
                 axis.append(window)
             sees_all = isinstance(layer, Dense) or seen is None
-            seen = None if sees_all else tuple(receptive_field(axis) for axis in windows)
+            seen = None if sees_all else tuple(map(receptive_field, windows, sizes))
             result.append(sizes if sees_all else seen)
         return result
 
