@@ -9,6 +9,8 @@ from math import prod
 
 import numpy as np
 
+from cyconv._geometry import Window
+
 
 def spread(x, windows):
     """x with zeros inserted and padded as the windows say."""
@@ -147,3 +149,36 @@ def cells_that_count(sizes, windows, outputs, include_pad):
     if include_pad:
         windows = [w._replace(low=0) for w in windows]
     return sum_pool(padded, windows, outputs)[0, 0]
+
+
+# ---------------------------------------------------------------- other views of a convolution
+
+
+def upsample_zeros(x, factors, trailing):
+    """Every cell followed by zeros: a window of one tap that steps over them."""
+    return spread(x, [Window(1, input_dilation=f, high=end) for f, end in zip(factors, trailing)])
+
+
+def unfold(x, windows, outputs):
+    """columns[n, (c, j), o] = x[n, c, cell(o, j)]"""
+    padded = spread(x, windows)
+    columns = np.stack([padded[(..., *cells)] for _, cells in taps(windows, outputs)], axis=2)
+    return columns.reshape(x.shape[0], x.shape[1] * columns.shape[2], prod(outputs))
+
+
+def fold(columns, input_sizes, windows, outputs):
+    """x[n, c, i] = sum over j, o with cell(o, j) = i of  columns[n, (c, j), o]"""
+    n_taps = prod(w.kernel for w in windows)
+    columns = columns.reshape(columns.shape[0], columns.shape[1] // n_taps, n_taps, *outputs)
+    x = np.zeros((*columns.shape[:2], *input_sizes), columns.dtype)
+    padded = spread(x, windows)
+    for tap, (_, cells) in enumerate(taps(windows, outputs)):
+        padded[(..., *cells)] += columns[:, :, tap]
+    return padded[inner(input_sizes, windows)]
+
+
+def convolution_matrix(weight, x_shape, windows, outputs, groups=1):
+    """Column i is the convolution of an input that is 1 in cell i and 0 elsewhere."""
+    units = np.eye(prod(x_shape), dtype=weight.dtype).reshape(prod(x_shape), *x_shape)
+    columns = conv(units, weight, None, windows, outputs, groups)
+    return columns.reshape(len(units), prod(columns.shape[1:])).T
