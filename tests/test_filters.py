@@ -175,6 +175,14 @@ def test_sizes_of_a_gabor_bank_hold_three_standard_deviations():
     assert filters.gabor_bank(3, dtype=np.float32).dtype == np.float32
 
 
+def test_extreme_widths_are_finite():
+    for size in (3, 4):
+        for sigma in (1e-60, 1e60):
+            assert filters.gaussian(size, sigma).sum() == pytest.approx(1)
+            assert np.isfinite(filters.gabor(size, 1e60, 1.0, sigma, 1e60)).all()
+            assert np.isfinite(filters.gabor(size, 1e-60, 1.0, gamma=1e-60)).all()
+
+
 @pytest.mark.skipif(not {"avx2", "avx512"} <= set(_kernels.available), reason="needs AVX2 and AVX-512")
 def test_bits_do_not_depend_on_the_instruction_set(every_isa):
     made = []
@@ -224,7 +232,7 @@ def test_kernels_are_new_arrays_each_time():
     (lambda: filters.box((3, 3, 3, 3)), ValueError, "box: size must be an int or 1 to 3 ints, got (3, 3, 3, 3)"),
     (lambda: filters.box((3, 3), ndim=3), ValueError, "box: size must be an int or 3 ints, got (3, 3)"),
     (lambda: filters.identity(3.0), TypeError, "identity: size must be an int or 2 ints, got 3.0"),
-    (lambda: filters.gaussian(3, 0), ValueError, "gaussian: sigma must be > 0, got 0"),
+    (lambda: filters.gaussian(3, 0), ValueError, "gaussian: sigma must be > 0, from 1e-60 to 1e+60, got 0"),
     (lambda: filters.gaussian(3, (1, 2, 3)), ValueError, "gaussian: sigma must be a number or 2 numbers"),
     (lambda: filters.gaussian(3, "1"), TypeError, "gaussian: sigma must be a finite number, got '1'"),
     (lambda: filters.laplacian(4), ValueError, "laplacian: ndim must be 1, 2 or 3, got 4"),
@@ -232,9 +240,9 @@ def test_kernels_are_new_arrays_each_time():
     (lambda: filters.sharpen(True), ValueError, "sharpen: ndim must be 1, 2 or 3, got True"),
     (lambda: filters.sobel(2), ValueError, "sobel: axis must be an int from -2 to 1, got 2"),
     (lambda: filters.prewitt(-2, ndim=1), ValueError, "prewitt: axis must be an int from -1 to 0, got -2"),
-    (lambda: filters.gabor(5, 0), ValueError, "gabor: frequency must be > 0, got 0"),
+    (lambda: filters.gabor(5, 0), ValueError, "gabor: frequency must be > 0, from 1e-60 to 1e+60, got 0"),
     (lambda: filters.gabor(5, 0.1, np.nan), ValueError, "gabor: theta must be a finite number, got nan"),
-    (lambda: filters.gabor(5, 0.1, gamma=-1), ValueError, "gabor: gamma must be > 0, got -1"),
+    (lambda: filters.gabor(5, 0.1, gamma=-1), ValueError, "gabor: gamma must be > 0, from 1e-60 to 1e+60, got -1"),
     (lambda: filters.gabor_bank(0), ValueError, "gabor_bank: n_orientations must be >= 1, got 0"),
     (lambda: filters.gabor_bank(2, []), ValueError, "gabor_bank: frequencies must be at least one number, got []"),
     (lambda: filters.bank([]), ValueError, "bank: kernels must be at least one array"),

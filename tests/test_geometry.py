@@ -1,4 +1,4 @@
-"""Window arithmetic: worked sizes, brute force over all small windows, forms of padding, limits."""
+"""Window arithmetic: brute force over all small windows, forms of padding, limits."""
 
 import ast
 from itertools import product
@@ -9,49 +9,6 @@ import pytest
 import cyconv
 from cyconv import _geometry
 from cyconv._geometry import Window
-
-# ---------------------------------------------------------------- worked sizes
-
-
-@pytest.mark.parametrize("x_shape, weight_shape, parameters, y_shape", [
-    ((1, 1, 7, 7), (1, 1, 3, 3), {"stride": 2}, (1, 1, 3, 3)),
-    ((1, 1, 32, 32), (1, 1, 5, 5), {}, (1, 1, 28, 28)),
-    ((1, 1, 5, 7), (1, 1, 3, 1), {"stride": 2}, (1, 1, 2, 4)),
-    ((5, 20), (12, 5, 6), {"stride": 2, "padding": 1}, (12, 9)),
-    ((4, 32, 32), (16, 4, 5, 5), {"stride": 3, "padding": 2}, (16, 11, 11)),
-    ((12, 64, 64), (3, 12, 7, 5), {"stride": (2, 1), "padding": (2, 2)}, (3, 31, 64)),
-    ((1, 320, 280), (1, 1, 2, 1), {}, (1, 319, 280)),
-])
-def test_worked_example_14_output_size(x_shape, weight_shape, parameters, y_shape):
-    assert cyconv.conv(np.zeros(x_shape), np.zeros(weight_shape), **parameters).shape == y_shape
-
-
-def test_worked_example_14_seven_layers():
-    n = 32
-    for _ in range(7):
-        n = Window(5).output_size(n)
-    assert n == 4
-
-
-@pytest.mark.parametrize("kernel, front, end", [(2, 1, 0), (3, 1, 1), (4, 2, 1), (6, 3, 2)])
-def test_worked_example_15_same_lower_puts_the_odd_cell_to_the_front(kernel, front, end):
-    (window,) = _geometry.windows("conv", (10,), (kernel,), padding="same_lower")
-    assert (window.low, window.high) == (front, end)
-
-
-@pytest.mark.parametrize("layers, field", [([(3, 1)], 3), ([(3, 1)] * 2, 5), ([(3, 1)] * 3, 7), ([(3, 2), (3, 1)], 7)])
-def test_worked_example_19_receptive_field(layers, field):
-    assert cyconv.receptive_field(layers) == field
-
-
-@pytest.mark.parametrize("layers", [[(3, 1, 2), (3, 2), (2, 2)], [(1, 3), (5, 1, 3)], [(4, 2), (4, 2), (4, 2)]])
-def test_receptive_field_is_the_size_that_gives_one_output(layers):
-    field = cyconv.receptive_field(layers)
-    for n, outputs in ((field, 1), (field - 1, 0)):
-        for kernel, stride, dilation in ((*layer, 1)[:3] for layer in layers):
-            n = Window(kernel, stride, dilation).output_size(n)
-        assert n == outputs
-
 
 # ---------------------------------------------------------------- brute force
 
@@ -121,6 +78,14 @@ def test_phases_list_every_read_once():
         found, listed = reads_of_phases(window, n, n_out)
         assert found == reads(window, n, n_out), (window, n)
         assert len(set(listed)) == len(listed), (window, n)
+
+
+def test_reads_list_the_outputs_and_cells_of_every_tap():
+    for window, n, n_out in fitting_windows():
+        listed = [(o, tap, cell) for tap, outputs, cells in window.reads(n, n_out)
+                  for o, cell in zip(range(n_out)[outputs], range(n)[cells], strict=True)]
+        assert len(set(listed)) == len(listed), (window, n)
+        assert set(listed) == reads(window, n, n_out), (window, n)
 
 
 def test_phases_are_at_most_as_many_as_taps_and_inside_the_outputs():

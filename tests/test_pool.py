@@ -1,4 +1,4 @@
-"""Maximum and mean pooling and their gradients: worked values, exact integers, equal bits, borders, errors."""
+"""Maximum and mean pooling and their gradients: exact integers, equal bits, borders, errors."""
 
 from itertools import product
 
@@ -18,44 +18,8 @@ POOLS = (cyconv.max_pool2d, cyconv.avg_pool2d)
 INF, NAN = np.inf, np.nan
 
 
-def plane(values):
-    """A batch of one sample with one channel."""
-    return np.array([[values]], float)
-
-
 def row(*values):
     return np.array([[values]], float)
-
-
-# ---------------------------------------------------------------- values worked by hand
-
-X = np.arange(9.0).reshape(3, 3)
-TENS = [[12, 20, 30, 0], [20, 12, 2, 0], [0, 70, 5, 2], [8, 2, 90, 3]]
-TENTHS = [[1.1, 2.0, .3, 1.0, .3], [1.9, 3.2, 2.1, 1.5, 0], [2.3, 0, 3.8, 0, 4.3], [1.9, 1.9, 1.9, .3, 2.5]]
-
-
-@pytest.mark.parametrize("function, x, stride, expected", [
-    (cyconv.max_pool2d, X, 1, [[4, 5], [7, 8]]),
-    (cyconv.avg_pool2d, TENS, None, [[16, 8], [20, 25]]),
-    (cyconv.max_pool2d, TENS, None, [[20, 30], [70, 90]]),
-    (cyconv.max_pool2d, TENTHS, 1, [[3.2, 3.2, 2.1, 1.5], [3.2, 3.8, 3.8, 4.3], [2.3, 3.8, 3.8, 4.3]]),
-    (cyconv.avg_pool2d, TENTHS, 1, [[2.05, 1.9, 1.225, .7], [1.85, 2.275, 1.85, 1.45], [1.525, 1.9, 1.5, 1.775]]),
-], ids=["10_max", "11_mean", "11_max", "12_max", "12_mean"])
-def test_worked_example(function, x, stride, expected, isa, data_format):
-    y = function(in_layout(plane(x), data_format), 2, stride, data_format=data_format)
-    np.testing.assert_allclose(channels_first(y, data_format)[0, 0], expected, rtol=1e-15)
-
-
-def test_worked_example_12_place_of_the_maximum_in_its_window(isa):
-    _, indices = cyconv.max_pool2d(plane(TENTHS), 2, 1, return_indices=True)
-    row_in_window = indices[0, 0] // 5 - np.arange(3)[:, None]
-    column_in_window = indices[0, 0] % 5 - np.arange(4)
-    np.testing.assert_array_equal(2 * row_in_window + column_in_window + 1, [[4, 3, 3, 3], [2, 4, 3, 4], [1, 2, 1, 2]])
-
-
-def test_worked_example_12_mean_is_a_convolution_with_a_uniform_kernel(isa):
-    mean = cyconv.avg_pool2d(plane(TENTHS), 2, 1)
-    np.testing.assert_allclose(mean, cyconv.conv2d(plane(TENTHS), np.full((1, 1, 2, 2), 1 / 4)), rtol=1e-15)
 
 
 # ---------------------------------------------------------------- exact on integers

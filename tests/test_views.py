@@ -12,7 +12,6 @@ import reference
 from arrays import HOSTILE, KINDS, LAYOUTS, assert_same_bits, channels_first, in_layout, integers
 
 import cyconv
-from cyconv._geometry import Window
 
 FLOATS = (np.float32, np.float64)
 
@@ -260,20 +259,6 @@ def test_results_share_no_memory_with_the_input(rng):
     x = rng.standard_normal((1, 1, 4))
     for y in (cyconv.upsample_zeros(x, 1), cyconv.downsample(x, 1), cyconv.unfold(x, 1), cyconv.fold(x, 4, (1,))):
         assert np.array_equal(y, x) and not np.may_share_memory(y, x)
-
-
-def test_reads_of_a_window_are_those_of_its_phases():
-    for kernel, stride, dilation, spread, low, flip, n in product(
-            (1, 2, 3, 5), (1, 2, 3), (1, 2, 3), (1, 2, 4), (0, 1, 5), (False, True), (0, 1, 2, 7)):
-        window = Window(kernel, stride, dilation, spread, low, 3, flip)
-        n_out = max(window.output_size(n), 0)
-        expected = {(o, kernel - 1 - j if flip else j, position // spread)
-                    for o, j in product(range(n_out), range(kernel))
-                    for position in [o * stride + j * dilation - low]
-                    if position % spread == 0 and 0 <= position // spread < n}
-        listed = [(o, tap, i) for tap, places, cells in window.reads(n, n_out)
-                  for o, i in zip(range(n_out)[places], range(n)[cells], strict=True)]
-        assert len(listed) == len(set(listed)) and set(listed) == expected, (window, n)
 
 
 # ---------------------------------------------------------------- peers

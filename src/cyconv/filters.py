@@ -26,6 +26,7 @@ __all__ = ["bank", "box", "edge", "gabor", "gabor_bank", "gaussian", "identity",
 ONE_OCTAVE = 3 * sqrt(log(2) / 2) / pi
 
 MAX_CELLS = 2**24
+SMALLEST = 1e-60     # squares of quotients of such numbers are finite
 
 
 # ---------------------------------------------------------------- smoothing
@@ -502,6 +503,6 @@ def positive(function, name, value, count):
         expected = f"a number or {count} numbers" if count else "at least one number"
         raise ValueError(f"{function}: {name} must be {expected}, got {value!r}")
     values = tuple(number(function, name, v) for v in values)
-    if min(values) <= 0:
-        raise ValueError(f"{function}: {name} must be > 0, got {value!r}")
+    if not (SMALLEST <= min(values) and max(values) <= 1 / SMALLEST):
+        raise ValueError(f"{function}: {name} must be > 0, from {SMALLEST} to {1 / SMALLEST}, got {value!r}")
     return values

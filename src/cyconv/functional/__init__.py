@@ -1,10 +1,11 @@
 """The functions: arrays in, arrays out, and their gradients. Names without a digit take any rank."""
 
-from . import activation, convolution, depthwise, image, pooling, tiled, transposed, views
+from . import activation, convolution, depthwise, image, matrix, pooling, tiled, transposed, views
 from .activation import *  # noqa: F403
 from .convolution import *  # noqa: F403
 from .depthwise import *  # noqa: F403
 from .image import *  # noqa: F403
+from .matrix import *  # noqa: F403
 from .pooling import *  # noqa: F403
 from .tiled import *  # noqa: F403
 from .transposed import *  # noqa: F403
@@ -12,5 +13,5 @@ from .views import *  # noqa: F403
 
 __all__ = [
     *convolution.__all__, *transposed.__all__, *depthwise.__all__, *tiled.__all__,
-    *pooling.__all__, *activation.__all__, *views.__all__, *image.__all__,
+    *pooling.__all__, *activation.__all__, *views.__all__, *matrix.__all__, *image.__all__,
 ]

@@ -1,6 +1,7 @@
-"""Other views of a convolution: zeros between cells, windows as columns, one large matrix.
+"""Other views of a convolution: zeros between cells, windows as columns.
 
-They are for understanding, checking and exchanging data. The convolution itself makes no such copies.
+They are for understanding, checking and exchanging data. The convolution itself makes no such copies; as one
+large matrix it is in `matrix`.
 """
 
 from itertools import product
@@ -13,16 +14,13 @@ from ._ranked import (
     batched,
     every_rank,
     frozen,
-    input_shape_of,
     names_of_ranks,
-    ranked,
     shape_of,
     spatial_of,
 )
-from .convolution import check_weight, plan_conv
 from .pooling import checked_rank, pool_rank
 
-__all__ = ["convolution_matrix", *names_of_ranks("upsample_zeros{}", "downsample{}", "unfold{}", "fold{}")]
+__all__ = names_of_ranks("upsample_zeros{}", "downsample{}", "unfold{}", "fold{}")
 
 
 def batch_of(function, rank, x, sizes, channels_last):
@@ -317,94 +315,7 @@ def fold_axes(function, rank, output_size, kernel_size):
             _geometry.per_axis(function, "kernel_size", kernel_size, rank, 1))
 
 
-# ---------------------------------------------------------------- one large matrix
-
-
-def _convolution_matrix(function, rank, weight, input_shape, *, stride=1, padding=0, dilation=1, groups=1,
-                        input_dilation=1, flip=False, data_format="channels_first"):
-    """The sparse matrix that a convolution multiplies its input by.
-
-    ``convolution_matrix(weight, x.shape) @ x.ravel()`` is ``conv(x, weight).ravel()``. For one axis and one channel
-    it is a Toeplitz matrix: constant along its diagonals.
-
-    Parameters
-    ----------
-    weight : array_like of shape (K, C / groups, KERNEL)
-        Kernels.
-    input_shape : tuple of int
-        Shape (N, C, SPATIAL) or (C, SPATIAL) of the input, in the layout of ``data_format``.
-    stride, padding, dilation, groups, input_dilation, flip
-        As in `conv2d`.
-    data_format : {"channels_first", "channels_last"}, default "channels_first"
-        Layout of the input and of the result, of which the matrix takes and gives the cells in C order.
-
-    Returns
-    -------
-    scipy.sparse.csr_array of shape (outputs, inputs)
-        With an entry wherever a tap reads an input cell, also of weight 0, and none for padding. The transposed
-        matrix gives the gradient with respect to the input, and is the transposed convolution.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If shapes or parameters do not fit together.
-    ImportError
-        If SciPy is not installed.
-
-    References
-    ----------
-    Goodfellow, Bengio, Courville: Deep Learning, 2016, section 9.1.
-
-    Examples
-    --------
-    >>> import cyconv
-    >>> cyconv.convolution_matrix([[[1, 2, 3]]], (1, 5)).todense()
-    array([[1., 2., 3., 0., 0.],
-           [0., 1., 2., 3., 0.],
-           [0., 0., 1., 2., 3.]])
-    """
-    from scipy import sparse
-
-    channels_last = _arrays.is_channels_last(function, data_format)
-    (weight,) = _arrays.as_reals(function, weight=weight)
-    rank = check_weight(function, rank, weight.shape)
-    is_single = len(_geometry.as_tuple(input_shape) or ()) == rank + 1
-    shape = input_shape_of(function, input_shape, rank, is_single)
-    given = {"stride": frozen(stride), "padding": frozen(padding), "dilation": frozen(dilation),
-             "input_dilation": frozen(input_dilation), "flip": bool(flip)}
-    plan = plan_conv(function=function, x_shape=shape, weight_shape=weight.shape, groups=frozen(groups),
-                     channels_last=channels_last, **given)
-    sizes, outputs = (spatial_of(s, channels_last) for s in (shape, plan.out_shape))
-    windows = _geometry.windows(function, sizes, weight.shape[2:], **given)
-    entries = matrix_entries(weight, windows, sizes, outputs, groups, channels_last)
-    one = sparse.coo_array(entries, shape=(prod(plan.out_shape[1:]), prod(shape[1:]))).tocsr()
-    if is_single:
-        return one
-    return sparse.csr_array(sparse.block_diag([one] * shape[0])) if shape[0] else one[:0, :0]
-
-
-def matrix_entries(weight, windows, sizes, outputs, groups, channels_last):
-    """(values, (rows, columns)) of the matrix for one sample, for every output channel, input channel and read."""
-    out_channels, per_group = weight.shape[:2]
-    out_plane, in_plane = (np.arange(prod(s)).reshape(s) for s in (outputs, sizes))
-    reads = [(out_plane[places].ravel(), in_plane[cells].ravel(), np.ravel_multi_index(tap, weight.shape[2:]))
-             for tap, places, cells in copies(windows, sizes, outputs)]
-    empty = np.zeros(0, np.intp)
-    rows = np.concatenate([empty, *(places for places, _, _ in reads)])
-    columns = np.concatenate([empty, *(cells for _, cells, _ in reads)])
-    taps = np.repeat(np.array([tap for _, _, tap in reads], np.intp), [len(places) for places, _, _ in reads])
-    k = np.arange(out_channels)[:, None, None]
-    c = k // max(out_channels // groups, 1) * per_group + np.arange(per_group)[:, None]
-    if channels_last:
-        rows, columns = rows * out_channels + k, columns * (per_group * groups) + c
-    else:
-        rows, columns = k * out_plane.size + rows, c * in_plane.size + columns
-    values = weight.reshape(out_channels, per_group, prod(weight.shape[2:]))[:, :, taps]
-    return values.ravel(), tuple(np.broadcast_to(a, values.shape).ravel() for a in (rows, columns))
-
-
 upsample_zeros, upsample_zeros1d, upsample_zeros2d, upsample_zeros3d = every_rank(_upsample_zeros, "upsample_zeros{}")
 downsample, downsample1d, downsample2d, downsample3d = every_rank(_downsample, "downsample{}")
 unfold, unfold1d, unfold2d, unfold3d = every_rank(_unfold, "unfold{}")
 fold, fold1d, fold2d, fold3d = every_rank(_fold, "fold{}")
-convolution_matrix = ranked(_convolution_matrix, "convolution_matrix", None)
