@@ -164,6 +164,14 @@ def test_arrays_are_accepted_as_padding_and_stride():
     np.testing.assert_array_equal(y, cyconv.conv2d(x, weight, padding=((1, 2), (3, 4)), stride=(2, 3)))
 
 
+def test_arrays_of_no_axis_are_accepted_or_refused_by_name():
+    x = np.ones((1, 1, 4, 4))
+    assert cyconv.max_pool(x, np.array(2)).shape == (1, 1, 2, 2)
+    assert cyconv.conv(x, np.ones((1, 1, 1, 1)), stride=np.array(2)).shape == (1, 1, 2, 2)
+    with pytest.raises(TypeError, match="conv_grad_weight: kernel_size must be an int or 2 ints, got an array"):
+        cyconv.conv_grad_weight(x, x, np.array(1))
+
+
 @pytest.mark.parametrize("name", ["same", "same_lower"])
 def test_padding_same_keeps_size_or_divides_it_by_the_stride(name):
     for n, kernel, stride, dilation, u in product(range(1, 12), range(1, 6), range(1, 5), (1, 2, 3), (1, 2)):

@@ -224,6 +224,20 @@ def test_convolution_is_a_matrix_product_with_the_columns(data_format):
         assert np.array_equal(y.reshape(expected.shape), expected), g
 
 
+@pytest.mark.parametrize("padding", ["valid", "same", "same_lower", "full", ((0, 3), (2, 1))])
+def test_forms_of_padding_are_those_of_the_convolution(padding, rng):
+    x, weight = rng.integers(-8, 9, (2, 3, 7, 8)), rng.integers(-8, 9, (4, 3, 2, 4))
+    how = {"stride": (2, 1), "padding": padding, "dilation": (1, 2)}
+    y, columns = cyconv.conv2d(x, weight, **how), cyconv.unfold(x, (2, 4), **how)
+    np.testing.assert_array_equal((weight.reshape(4, -1) @ columns).reshape(y.shape), y)
+    dy = rng.integers(-8, 9, y.shape)
+    dcolumns = weight.reshape(4, -1).T @ dy.reshape(2, 4, -1)
+    dx = cyconv.conv2d_grad_input(dy, weight, x.shape, **how)
+    np.testing.assert_array_equal(cyconv.fold(dcolumns, (7, 8), (2, 4), **how), dx)
+    matrix = cyconv.convolution_matrix(weight, x.shape, **how)
+    np.testing.assert_array_equal(matrix @ x.ravel(), y.ravel())
+
+
 def test_folding_what_was_unfolded_counts_the_windows_of_each_cell():
     x = np.arange(1.0, 31).reshape(1, 1, 5, 6)
     counts = cyconv.conv2d_grad_input(np.ones((1, 1, 2, 5)), np.ones((1, 1, 3, 2)), x.shape, stride=(2, 1))
