@@ -208,8 +208,7 @@ def test_18_depthwise_separable_convolution_has_fewer_parameters(rng):
     # Together they are one convolution whose kernels are products.
     x = rng.integers(-3, 4, (1, channels, 7, 8))
     each, mix = rng.integers(-3, 4, (channels, 1, h, w)), rng.integers(-3, 4, (channels, channels, 1, 1))
-    separable = cyconv.conv2d(cyconv.conv2d(x, each, groups=channels), mix)
-    np.testing.assert_array_equal(separable, cyconv.conv2d(x, mix * each[:, 0]))
+    np.testing.assert_array_equal(cyconv.separable_conv2d(x, each, mix), cyconv.conv2d(x, mix * each[:, 0]))
 
 
 @pytest.mark.parametrize("layers, field", [([(3, 1)], 3), ([(3, 1)] * 2, 5), ([(3, 1)] * 3, 7), ([(3, 2), (3, 1)], 7)])
@@ -282,9 +281,25 @@ def test_several_kernels_give_as_many_feature_maps_each_over_all_channels(rng):
 
 def test_depthwise_layers_convolve_each_channel_with_its_own_kernel(rng):
     x, weight = rng.integers(-8, 9, (1, 3, 6, 6)), rng.integers(-8, 9, (3, 1, 2, 2))
-    maps = cyconv.conv2d(x, weight, groups=3)
+    maps = cyconv.depthwise_conv2d(x, weight)
     for c in range(3):
         np.testing.assert_array_equal(maps[0, c], cyconv.correlate(x[0, c], weight[c, 0], "valid"))
+
+
+def test_tiled_layers_take_turns_with_their_weights_and_local_ones_share_none():
+    """One tile is a convolution; as many tiles as outputs are a locally connected layer."""
+    x, one, two = np.arange(6.0)[None], np.array([[[1.0, 10]]]), np.array([[[100.0, 1000]]])
+    np.testing.assert_array_equal(cyconv.tiled_conv1d(x, one[None]), cyconv.conv1d(x, one))
+    y = cyconv.tiled_conv1d(x, np.stack([one, two]))
+    np.testing.assert_array_equal(y, [[10, 2100, 32, 4300, 54]])
+    np.testing.assert_array_equal(cyconv.local_conv1d(x, np.stack([one, two, one, two, one])), y)
+
+
+def test_transposed_convolution_is_the_transposed_matrix(rng):
+    weight, y = rng.integers(-8, 9, (4, 3, 3, 2)), rng.integers(-8, 9, (4, 5, 6))
+    x = cyconv.conv_transpose2d(y, weight, stride=2, padding=1)
+    matrix = cyconv.convolution_matrix(weight, x.shape, stride=2, padding=1)
+    np.testing.assert_array_equal(matrix.T @ y.ravel(), x.ravel())
 
 
 def test_motif_of_dna_is_found_where_it_stands():

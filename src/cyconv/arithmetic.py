@@ -20,9 +20,8 @@ def output_size(n, kernel_size, stride=1, padding=0, *, dilation=1, input_dilati
     stride : int or tuple of int, default 1
         Step of the window, at least 1. A pooling steps by its kernel_size unless told otherwise.
     padding : int, tuple, or str, default 0
-        Cells around the input, in the forms of `conv2d`. In a transposed convolution they are cut off its
-        result; the names are then "valid" (nothing), "same", "same_upper" and "same_lower" (n * stride
-        outputs).
+        Cells around the input, in the forms of `conv2d`; for a transposed convolution cells cut off its
+        result, as in `conv_transpose2d`.
     dilation : int or tuple of int, default 1
         Step between the taps, at least 1.
     input_dilation : int or tuple of int, default 1
@@ -68,36 +67,18 @@ def output_size(n, kernel_size, stride=1, padding=0, *, dilation=1, input_dilati
     rank = len(sizes)
     spread = _geometry.per_axis(function, "input_dilation", input_dilation, rank, 1)
     added = _geometry.per_axis(function, "output_padding", output_padding, rank, 0)
-    is_named = isinstance(padding, str)
     if transposed and (ceil_mode or max(spread) > 1):
         raise ValueError(f"{function}: a transposed convolution has neither ceil_mode nor input_dilation")
-    if transposed and is_named and padding.lower() == "full":
-        raise ValueError(f"{function}: padding of a transposed convolution must be numbers, 'valid', 'same', "
-                         f"'same_upper' or 'same_lower', got {padding!r}")
     if ceil_mode and max(spread) > 1:
         raise ValueError(f"{function}: ceil_mode is for poolings, which have no input_dilation, got {input_dilation!r}")
     if not transposed and max(added):
         raise ValueError(f"{function}: output_padding is for transposed=True, got {output_padding!r}")
-    windows = _geometry.windows(function, sizes, kernel_size, stride, padding, dilation, input_dilation)
     if transposed:
-        is_same = is_named and padding.lower() != "valid"
-        outputs = transposed_sizes(function, sizes, windows, is_same, added)
+        _, outputs = _geometry.transposed_windows(function, sizes, kernel_size, stride, padding, dilation, added)
     else:
+        windows = _geometry.windows(function, sizes, kernel_size, stride, padding, dilation, spread)
         outputs = _geometry.output_sizes(function, sizes, windows, ceil_mode)
     return outputs[0] if _geometry.is_integer(n) else outputs
-
-
-def transposed_sizes(function, sizes, windows, is_same, added):
-    """(n - 1) stride - low - high + extent + output_padding, per axis; n stride when padded the same."""
-    limits = tuple(max(w.stride, w.dilation) for w in windows)
-    if any(a >= limit for a, limit in zip(added, limits)):
-        raise ValueError(f"{function}: output_padding={added} must be smaller than max(stride, dilation)={limits}")
-    outputs = tuple((n * w.stride if is_same else (n - 1) * w.stride - w.low - w.high + w.extent) + a
-                    for n, w, a in zip(sizes, windows, added))
-    if any(o < 1 for o in outputs):
-        raise ValueError(f"{function}: a transposed convolution must give at least one cell per axis, "
-                         f"these values give {outputs}")
-    return outputs
 
 
 def checked_sizes(function, name, value):

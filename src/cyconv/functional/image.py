@@ -9,8 +9,8 @@ __all__ = ["convolve", "correlate"]
 
 MODES = ("full", "same", "valid")
 
-# The names of scipy.signal.convolve2d and of numpy.pad, as numpy.pad understands them.
-BOUNDARIES = {"fill": "constant", "wrap": "wrap", "symm": "symmetric", "constant": "constant", "circular": "wrap",
+# The names of scipy.signal.convolve2d and of `conv`, as the padding_mode of `conv`.
+BOUNDARIES = {"fill": "zeros", "wrap": "wrap", "symm": "symmetric", "constant": "zeros", "circular": "wrap",
               "symmetric": "symmetric", "reflect": "reflect", "edge": "edge", "replicate": "edge"}
 
 
@@ -130,17 +130,12 @@ def filtered(function, a, k, mode, boundary, fillvalue, flip, n_threads):
     return conv_beyond(function, a, k, pads, BOUNDARIES[boundary], fillvalue, flip, n_threads)
 
 
-def conv_beyond(function, a, k, pads, boundary, fillvalue, flip, n_threads):
-    """Convolution of one array that goes on beyond its border as numpy.pad continues it."""
-    if boundary == "constant":
-        value = fill_of(function, fillvalue, a.dtype)
-        is_zero = value == 0
-    else:
-        value, is_zero = None, False
-    if not is_zero:
-        a = np.pad(a, pads, boundary, **({} if value is None else {"constant_values": value}))
-        pads = 0
-    return conv(a[None, None], k[None, None], padding=pads, flip=flip, n_threads=n_threads)[0, 0]
+def conv_beyond(function, a, k, pads, mode, fillvalue, flip, n_threads):
+    """Convolution of one array that goes on beyond its border: by a padding_mode, or with fillvalue for zeros."""
+    fill = fill_of(function, fillvalue, a.dtype) if mode == "zeros" else 0
+    if fill != 0:
+        a, pads = np.pad(a, pads, constant_values=fill), 0
+    return conv(a[None, None], k[None, None], padding=pads, padding_mode=mode, flip=flip, n_threads=n_threads)[0, 0]
 
 
 def fill_of(function, fillvalue, dtype):

@@ -5,8 +5,8 @@ from math import prod
 import numpy as np
 
 from .. import _arrays, _geometry
-from ._ranked import frozen, input_shape_of, ranked, spatial_of
-from .convolution import check_weight, plan_conv
+from ._plans import options, plan_conv, weight_rank
+from ._ranked import input_shape_of, ranked, spatial_of
 from .views import copies
 
 __all__ = ["convolution_matrix"]
@@ -57,38 +57,34 @@ def _convolution_matrix(function, rank, weight, input_shape, *, stride=1, paddin
     """
     from scipy import sparse
 
-    channels_last = _arrays.is_channels_last(function, data_format)
+    how = options(function, data_format, stride, padding, dilation, groups, input_dilation, flip=flip)
     (weight,) = _arrays.as_reals(function, weight=weight)
-    rank = check_weight(function, rank, weight.shape)
+    rank = weight_rank(function, rank, weight.shape)
     is_single = len(_geometry.as_tuple(input_shape) or ()) == rank + 1
     shape = input_shape_of(function, input_shape, rank, is_single)
-    given = {"stride": frozen(stride), "padding": frozen(padding), "dilation": frozen(dilation),
-             "input_dilation": frozen(input_dilation), "flip": bool(flip)}
-    plan = plan_conv(function=function, x_shape=shape, weight_shape=weight.shape, groups=frozen(groups),
-                     channels_last=channels_last, **given)
-    sizes, outputs = (spatial_of(s, channels_last) for s in (shape, plan.out_shape))
-    windows = _geometry.windows(function, sizes, weight.shape[2:], **given)
-    entries = matrix_entries(weight, windows, sizes, outputs, groups, channels_last)
+    plan = plan_conv(function, shape, weight.shape, how)
+    entries = matrix_entries(weight, plan, how)
     one = sparse.coo_array(entries, shape=(prod(plan.out_shape[1:]), prod(shape[1:]))).tocsr()
     if is_single:
         return one
     return sparse.csr_array(sparse.block_diag([one] * shape[0])) if shape[0] else one[:0, :0]
 
 
-def matrix_entries(weight, windows, sizes, outputs, groups, channels_last):
+def matrix_entries(weight, plan, how):
     """(values, (rows, columns)) of the matrix for one sample, for every output channel, input channel and read."""
     out_channels, per_group = weight.shape[:2]
-    out_plane, in_plane = (np.arange(prod(s)).reshape(s) for s in (outputs, sizes))
+    sizes = spatial_of(plan.x_shape, how.channels_last)
+    out_plane, in_plane = (np.arange(prod(s)).reshape(s) for s in (plan.outputs, sizes))
     reads = [(out_plane[places].ravel(), in_plane[cells].ravel(), np.ravel_multi_index(tap, weight.shape[2:]))
-             for tap, places, cells in copies(windows, sizes, outputs)]
+             for tap, places, cells in copies(plan.windows, sizes, plan.outputs)]
     empty = np.zeros(0, np.intp)
     rows = np.concatenate([empty, *(places for places, _, _ in reads)])
     columns = np.concatenate([empty, *(cells for _, cells, _ in reads)])
     taps = np.repeat(np.array([tap for _, _, tap in reads], np.intp), [len(places) for places, _, _ in reads])
     k = np.arange(out_channels)[:, None, None]
-    c = k // max(out_channels // groups, 1) * per_group + np.arange(per_group)[:, None]
-    if channels_last:
-        rows, columns = rows * out_channels + k, columns * (per_group * groups) + c
+    c = k // max(out_channels // how.groups, 1) * per_group + np.arange(per_group)[:, None]
+    if how.channels_last:
+        rows, columns = rows * out_channels + k, columns * (per_group * how.groups) + c
     else:
         rows, columns = k * out_plane.size + rows, c * in_plane.size + columns
     values = weight.reshape(out_channels, per_group, prod(weight.shape[2:]))[:, :, taps]
