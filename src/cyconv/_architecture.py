@@ -1,15 +1,15 @@
 """From the parameters of an estimator to the layers of its network, and to plain values and back."""
 
 from . import layers
-from .layers import AvgPool, Conv, Dense, Dropout, MaxPool, ReLU
+from .layers import ACTIVATIONS, AvgPool, BatchNorm, Conv, Dense, Dropout, MaxPool
 from .network import named_layers
 
 POOLS = {"max": MaxPool, "avg": AvgPool}
 
 
 def conv_net(input_shape, n_outputs, *, conv_channels, kernel_size, stride, padding, dilation, pool, pool_size,
-             activation, dropout, hidden_layer_sizes):
-    """Layers of blocks of convolution, activation and pooling, then of dense layers.
+             activation, batch_norm, dropout, hidden_layer_sizes):
+    """Layers of blocks of convolution, normalisation, activation and pooling, then of dense layers.
 
     ``input_shape`` is (C, *spatial). Pooling windows are cut to the size of the map, so that a map of
     one cell stays one; a convolution that does not fit is a ValueError.
@@ -19,8 +19,8 @@ def conv_net(input_shape, n_outputs, *, conv_channels, kernel_size, stride, padd
         ("pool", pool), ("pool_size", pool_size))))
     result, shape = [], input_shape
     for number, (channels, (kernel, step, pad, spread, kind, size)) in enumerate(zip(conv_channels, per_block), 1):
-        conv = Conv(channels, kernel, step, pad, spread)
-        result += [conv, *activations(activation)]
+        conv = Conv(channels, kernel, step, pad, spread, bias=not batch_norm)
+        result += [conv, *([BatchNorm()] if batch_norm else []), *activations(activation)]
         shape = shape_after(conv, shape, number)
         if kind is not None:
             pooling = POOLS[kind](cut(size, shape[1:]))
@@ -48,7 +48,8 @@ def per_conv_layer(name, value, n_layers):
 
 
 def activations(name):
-    return [ReLU()] if name == "relu" else []
+    layer = ACTIVATIONS[name]
+    return [] if layer is None else [layer()]
 
 
 def dropouts(rate):

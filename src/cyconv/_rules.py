@@ -6,6 +6,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from .layers import ACTIVATIONS
+
 
 def flag(value):
     return isinstance(value, (bool, np.bool_))
@@ -48,7 +50,8 @@ RULES = {
     "pool_size": WINDOW,
     "pool": ("'max', 'avg', None or a sequence of them",
              any_of(one_of("max", "avg", None), sequence_of(one_of("max", "avg", None)))),
-    "activation": ("'relu' or 'identity'", one_of("relu", "identity")),
+    "activation": (f"one of {', '.join(map(repr, ACTIVATIONS))}", lambda v: isinstance(v, str) and v in ACTIVATIONS),
+    "batch_norm": FLAG,
     "dropout": BELOW_ONE,
     "hidden_layer_sizes": SIZES,
     "input_shape": ("None or a tuple of one to four ints >= 1", any_of(

@@ -54,8 +54,13 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         Pooling after each convolution and activation.
     pool_size : int or one for each layer, default 2
         Size and stride of the pooling windows; cut to the size of the map.
-    activation : {"relu", "identity"}, default "relu"
-        After each convolution and each hidden dense layer.
+    activation : str, default "relu"
+        After each convolution and each hidden dense layer: "relu", "leaky_relu", "elu", "selu", "gelu",
+        "silu" or "swish", "sigmoid" or "logistic", "tanh", or "identity" for none; each as the function of
+        `cyconv` of that name with its default parameters.
+    batch_norm : bool, default False
+        Whether the channels of each convolution are normalised before the activation, see
+        `cyconv.layers.BatchNorm`; the convolutions have no biases then.
     dropout : float in [0, 1), default 0.0
         Share of the inputs of every dense layer that are set to zero in training.
     hidden_layer_sizes : int or sequence of int, default ()
@@ -121,7 +126,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
     architecture_ : list of (str, str, dict)
         Name, class and arguments of each layer.
     parameters_ : dict of str to ndarray
-        Weights and biases by name, see `cyconv.Sequential.parameters`.
+        Weights, biases and running averages by name, see `cyconv.Sequential.parameters`.
     optimizer_state_ : dict
         What a warm start goes on with.
     loss_ : float
@@ -153,8 +158,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
     """
 
     def __init__(self, conv_channels=(16, 32), *, kernel_size=3, stride=1, padding="same", dilation=1, pool="max",
-                 pool_size=2, activation="relu", dropout=0.0, hidden_layer_sizes=(), input_shape=None,
-                 spatial_dims=None, data_format="channels_first", solver="adam", alpha=1e-4, batch_size="auto",
+                 pool_size=2, activation="relu", batch_norm=False, dropout=0.0, hidden_layer_sizes=(),
+                 input_shape=None, spatial_dims=None, data_format="channels_first", solver="adam", alpha=1e-4, batch_size="auto",
                  learning_rate_init=1e-3, max_iter=200, shuffle=True, random_state=None, tol=1e-4, verbose=False,
                  warm_start=False, momentum=0.9, nesterovs_momentum=True, n_iter_no_change=10, beta_1=0.9,
                  beta_2=0.999, epsilon=1e-8, class_weight=None, n_jobs=None):
@@ -166,6 +171,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         self.pool = pool
         self.pool_size = pool_size
         self.activation = activation
+        self.batch_norm = batch_norm
         self.dropout = dropout
         self.hidden_layer_sizes = hidden_layer_sizes
         self.input_shape = input_shape
@@ -271,7 +277,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
     def _start(self, shape, classes, samples, goes_on):
         """Network and optimizer, new or as the last fit left them; sets the attributes that describe them."""
         channels_first = shape if self.data_format == "channels_first" else (shape[-1], *shape[:-1])
-        names = ("kernel_size", "stride", "padding", "dilation", "pool", "pool_size", "activation", "dropout")
+        names = ("kernel_size", "stride", "padding", "dilation", "pool", "pool_size", "activation", "batch_norm",
+                 "dropout")
         architecture = describe(conv_net(
             channels_first, len(classes), conv_channels=as_tuple(self.conv_channels),
             hidden_layer_sizes=as_tuple(self.hidden_layer_sizes), **{name: getattr(self, name) for name in names}))
@@ -327,10 +334,10 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
                 self._note_epoch(loss, n_samples, perf_counter() - start)
                 done = self._snapshot(network, optimizer)
         except KeyboardInterrupt:
-            vector, state, noted = done
+            vector, kept, state, noted = done
             if noted["n_iter_"] == 0:
                 raise
-            network.vector[:] = vector
+            network.vector[:], network.state[:] = vector, kept
             optimizer.load_state(state)
             vars(self).update(noted)
             warnings.warn(f"Training was interrupted; the network is that of epoch {self.n_iter_}.", stacklevel=3)
@@ -342,7 +349,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
     def _snapshot(self, network, optimizer):
         """Everything that an epoch changes."""
         noted = {name: getattr(self, name) for name in ("n_iter_", "loss_", "best_loss_", "t_")}
-        return network.vector.copy(), optimizer.state(), noted | {"loss_curve_": list(self.loss_curve_)}
+        noted["loss_curve_"] = list(self.loss_curve_)
+        return network.vector.copy(), network.state.copy(), optimizer.state(), noted
 
     def _note_epoch(self, loss, n_samples, seconds):
         self.loss_ = loss

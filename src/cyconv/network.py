@@ -1,8 +1,8 @@
 """Sequential: layers joined into a network, with all parameters in one vector.
 
-The vector holds all weights, then all biases, each in the order of the layers; every named parameter is
-a view into it, so an optimizer updates the whole network at once. What a layer computes is in `layers`,
-what is minimised in `losses`.
+The vector holds all weights, then biases and factors of channels, each in the order of the layers; every
+named parameter is a view into it, so an optimizer updates the whole network at once. A second vector holds
+what layers keep without training it. What a layer computes is in `layers`, what is minimised in `losses`.
 """
 
 from math import prod
@@ -69,7 +69,9 @@ class Sequential:
     vector : ndarray of shape (n_params,)
         All parameters.
     weights : ndarray
-        The part of vector that holds weights and no biases.
+        The part of vector that holds weights of inputs: no biases, and no factors of channels.
+    state : ndarray of shape (n_state,)
+        What layers keep besides, such as the running averages of `cyconv.layers.BatchNorm`.
     seed : int
 
     Raises
@@ -130,21 +132,31 @@ class Sequential:
     def _allocate(self):
         """The vector, and for each layer the slices of its parameters and views into the vector."""
         owned = [layer.parameter_shapes(shape) for layer, shape in zip(self.layers, self.shapes)]
-        by_kind = sorted(((number, name) for number, shapes in enumerate(owned) for name in shapes),
-                         key=lambda item: item[1] != "weight")
+        of_inputs = [(number, name) for number, shapes in enumerate(owned) for name, shape in shapes.items()
+                     if name.endswith("weight") and len(shape) > 1]
+        others = [(number, name) for number, shapes in enumerate(owned) for name in shapes
+                  if (number, name) not in of_inputs]
         self._slices, end = [{} for _ in owned], 0
-        for number, name in by_kind:
+        for number, name in of_inputs + others:
             start, end = end, end + prod(owned[number][name])
             self._slices[number][name] = slice(start, end)
+        self._n_weights = sum(prod(owned[number][name]) for number, name in of_inputs)
+        self._owned, self._kept = owned, [layer.state_shapes(shape) for layer, shape in zip(self.layers, self.shapes)]
         self.vector = np.zeros(end, self.dtype)
-        self._owned = owned
+        self.state = np.zeros(sum(prod(shape) for shapes in self._kept for shape in shapes.values()), self.dtype)
         self._make_views()
         self._first = next((number for number, p in enumerate(self._params) if p), len(owned))
         self._has_dropout = any(isinstance(layer, Dropout) for layer in self.layers)
 
     def _make_views(self):
+        """Arrays with names as views into the vectors; what layers keep stands among their parameters."""
         self._params = self._views(self.vector)
-        self.weights = self.vector[:sum(p["weight"].size for p in self._params if p)]
+        end = 0
+        for params, shapes in zip(self._params, self._kept):
+            for name, shape in shapes.items():
+                start, end = end, end + prod(shape)
+                params[name] = self.state[start:end].reshape(shape)
+        self.weights = self.vector[:self._n_weights]
         self._gradient = np.empty_like(self.vector)
         self._gradients = self._views(self._gradient)
         self._plans = {}
@@ -157,7 +169,8 @@ class Sequential:
     def _initialize(self):
         rng = random_stream(self.seed, INITIAL)
         for layer, shape, params in zip(self.layers, self.shapes, self._params):
-            for name, value in layer.initialize(shape, rng, self.dtype).items():
+            values = layer.initialize(shape, rng, self.dtype) | layer.initial_state(shape, self.dtype)
+            for name, value in values.items():
                 params[name][...] = value
 
     # ------------------------------------------------------------ parameters in and out
@@ -166,15 +179,15 @@ class Sequential:
         return {f"{name}.{key}": value for name, own in zip(self.names, params) for key, value in own.items()}
 
     def parameters(self):
-        """Copies of all parameters, named "<layer>.weight" and "<layer>.bias", in the order of the layers.
+        """Copies of all parameters and of `state`, named "<layer>.weight" and so on, in the order of the layers.
 
-        Layouts are PyTorch's: (out_channels, in_channels / groups, *kernel) or (units, features), and
-        (out_channels,) for a bias.
+        Names and layouts are PyTorch's: weight (out_channels, in_channels / groups, *kernel), (units,
+        features) or, of a normalisation, (channels,); bias, running_mean and running_var (out_channels,).
         """
         return {name: value.copy() for name, value in self._named(self._params).items()}
 
     def load_parameters(self, parameters):
-        """Copy values into all parameters.
+        """Copy values into all parameters and the state.
 
         Parameters
         ----------
@@ -201,7 +214,12 @@ class Sequential:
         """Change the first weights so that x gives what ``factor * x`` gave before.
 
         Exact when factor, a number > 0, is a power of two; for other factors as exact as the weights.
+        ValueError when a layer before the weights, or they themselves, normalise: no weights undo that.
         """
+        for name, layer, shape in zip(self.names, self.layers[:self._first + 1], self.shapes):
+            if layer.state_shapes(shape):
+                raise ValueError(f"scale_input: layer {name!r}, {layer!r}, comes before the first weights of inputs "
+                                 "and depends on their scale; put a Conv or Dense layer in front")
         if self._first < len(self.layers):
             self._params[self._first]["weight"] *= factor
 

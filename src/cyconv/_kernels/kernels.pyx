@@ -10,7 +10,10 @@ include "conv_plan.pyx"
 include "conv_pack.pyx"
 include "conv.pyx"
 include "conv_weight.pyx"
-include "pointwise.pyx"
+include "elementary.pyx"
+include "activation.pyx"
+include "softmax.pyx"
+include "channels.pyx"
 include "pool.pyx"
 
 cnp.import_array()

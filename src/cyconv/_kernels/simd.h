@@ -3,6 +3,8 @@
    The compiler's flags decide the width; CYCONV_FLOAT64 makes the element a double. Where the
    compiler has no vector extension a vector is one element: slow, right, portable. */
 #pragma once
+#include <stdint.h>
+#include <string.h>
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
@@ -118,3 +120,137 @@ static inline void transpose(vec *rows)
         }
 }
 #endif
+
+/* Elementary functions: integers as wide as the elements, comparisons (all bits of a true element are
+   set), and the parts of a floating-point number. */
+#ifdef CYCONV_FLOAT64
+typedef int64_t whole_element;
+#define MANTISSA 52
+#define BIAS 1023
+#define ROUNDER 6755399441055744.0 /* 1.5 * 2**52: a sum with it has no fraction, and its low bits are the integer */
+#else
+typedef int32_t whole_element;
+#define MANTISSA 23
+#define BIAS 127
+#define ROUNDER 12582912.0f /* 1.5 * 2**23 */
+#endif
+#ifdef __GNUC__
+typedef whole_element whole __attribute__((vector_size(VECTOR_BYTES)));
+static inline whole less(vec a, vec b) { return a < b; }
+static inline whole at_most(vec a, vec b) { return a <= b; }
+#else
+typedef whole_element whole;
+static inline whole less(vec a, vec b) { return -(whole)(a < b); }
+static inline whole at_most(vec a, vec b) { return -(whole)(a <= b); }
+#endif
+static inline whole bits_of(vec v)
+{
+    whole b;
+    memcpy(&b, &v, sizeof v);
+    return b;
+}
+static inline vec of_bits(whole b)
+{
+    vec v;
+    memcpy(&v, &b, sizeof b);
+    return v;
+}
+static inline vec pick(whole test, vec yes, vec no) { return of_bits((test & bits_of(yes)) | (~test & bits_of(no))); }
+/* The larger, the smaller of a bound and v; NaN when v is. */
+#ifdef CYCONV_FLOAT64
+#define OF_REALS(width, name) _mm##width##_##name##_pd
+#else
+#define OF_REALS(width, name) _mm##width##_##name##_ps
+#endif
+#if defined(__AVX512F__)
+static inline vec at_least(vec bound, vec v) { return (vec)OF_REALS(512, max)(bound, v); }
+static inline vec no_more_than(vec bound, vec v) { return (vec)OF_REALS(512, min)(bound, v); }
+#elif defined(__AVX2__)
+static inline vec at_least(vec bound, vec v) { return (vec)OF_REALS(256, max)(bound, v); }
+static inline vec no_more_than(vec bound, vec v) { return (vec)OF_REALS(256, min)(bound, v); }
+#else
+static inline vec at_least(vec bound, vec v) { return pick(less(v, bound), bound, v); }
+static inline vec no_more_than(vec bound, vec v) { return pick(less(bound, v), bound, v); }
+#endif
+#define SIGN_BIT ((whole_element)1 << (MANTISSA == 52 ? 63 : 31))
+static inline vec with_sign(vec size, vec sign)
+{
+    return of_bits((bits_of(size) & ~SIGN_BIT) | (bits_of(sign) & SIGN_BIT));
+}
+/* 2**k for whole numbers k from 1 - BIAS to BIAS, and 0 for k = -BIAS. */
+static inline vec pow2(vec k) { return of_bits(bits_of(k + splat(ROUNDER + BIAS)) << MANTISSA); }
+/* The upper half of the significand: products of two of them are exact. */
+static inline vec upper(vec v) { return of_bits(bits_of(v) & -((whole_element)1 << (MANTISSA + 2) / 2)); }
+
+/* a * b, rounded. The compiler does not see that it is a product and so cannot fuse it with a sum:
+   processors with and without fused multiply-add get the same bits. */
+#if defined(__GNUC__) && defined(__AVX512F__)
+#define OPAQUE(v) __asm__("" : "+v"(v))
+#elif defined(__GNUC__) && defined(__SSE2__)
+#define OPAQUE(v) __asm__("" : "+x"(v))
+#elif defined(__GNUC__) && defined(__aarch64__)
+#define OPAQUE(v) __asm__("" : "+w"(v))
+#elif defined(__GNUC__)
+#define OPAQUE(v) __asm__("" : "+m"(v))
+#else
+#define OPAQUE(v)
+#endif
+static inline vec times(vec a, vec b)
+{
+    a *= b;
+    OPAQUE(a);
+    return a;
+}
+
+/* Doubles, for sums of either type: WIDE_LANES elements of an array at a time, or its last n, then zeros. */
+#ifdef __GNUC__
+#define WIDE_LANES (VECTOR_BYTES / 8)
+typedef double wide __attribute__((vector_size(VECTOR_BYTES)));
+typedef real thin __attribute__((vector_size(VECTOR_BYTES * REAL_BYTES / 8)));
+#define CONVERT(v, type) __builtin_convertvector(v, type)
+#else
+#define WIDE_LANES 1
+typedef double wide;
+typedef real thin;
+#define CONVERT(v, type) ((type)(v))
+#endif
+static inline wide splat_double(double x) { return x - (wide){0}; }
+static inline wide load_wide(const real *p, long n)
+{
+    thin v = (thin){0};
+    if (n >= WIDE_LANES)
+        memcpy(&v, p, sizeof v);
+    else
+        memcpy(&v, p, n * sizeof(real));
+    return CONVERT(v, wide);
+}
+static inline void store_thin(real *p, wide w, long n)
+{
+    thin v = CONVERT(w, thin);
+    if (n >= WIDE_LANES)
+        memcpy(p, &v, sizeof v);
+    else
+        memcpy(p, &v, n * sizeof(real));
+}
+static inline wide load_doubles(const double *p, long n)
+{
+    wide v = splat_double(0);
+    if (n >= WIDE_LANES)
+        memcpy(&v, p, sizeof v);
+    else
+        memcpy(&v, p, n * sizeof(double));
+    return v;
+}
+static inline void store_doubles(double *p, wide v, long n)
+{
+    if (n >= WIDE_LANES)
+        memcpy(p, &v, sizeof v);
+    else
+        memcpy(p, &v, n * sizeof(double));
+}
+static inline wide wide_times(wide a, wide b)
+{
+    a *= b;
+    OPAQUE(a);
+    return a;
+}

@@ -1,20 +1,33 @@
-"""Activations and the softmax. exp and log are cyconv's own: the same bits on every instruction set."""
+"""Activations and their gradients, elementwise: the same bits on every instruction set.
+
+A function states what is its own; what all have in common is filled into the docstrings by `described`.
+"""
+
+from math import isfinite
+from numbers import Real
 
 import numpy as np
 
-from .. import _arrays, _geometry, _kernels
+from .. import _arrays, _kernels
 from ._ranked import check_shape, team
 
-__all__ = ["relu", "relu_backward", "softmax", "log_softmax"]
+__all__ = [
+    "relu", "relu_backward", "leaky_relu", "leaky_relu_backward", "elu", "elu_backward", "selu", "selu_backward",
+    "gelu", "gelu_backward", "silu", "silu_backward", "swish", "swish_backward", "sigmoid", "sigmoid_backward",
+    "tanh", "tanh_backward",
+]
 
+# An element of an exponential takes about as long as so many multiplications of a convolution.
+WORK_PER_ELEMENT = 16
 
-def relu(x, *, out=None, n_threads=None):
-    """Rectified linear unit, ``max(x, 0)`` elementwise; NaN stays NaN.
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
-    Parameters
-    ----------
+# What stands for each word of a docstring, by itself on a line.
+COMMON = {
+    "FORWARD_INPUT": """\
     x : array_like of any shape
-        Computed in float32 or float64, ``np.result_type(x, np.float32)``.
+        Computed in float32 or float64, ``np.result_type(x, np.float32)``.""",
+    "FORWARD_REST": """\
     out : ndarray, optional
         C-contiguous array of x's shape and the computation dtype to write to; x itself is allowed.
     n_threads : int, optional
@@ -29,7 +42,78 @@ def relu(x, *, out=None, n_threads=None):
     TypeError
         If x is not of real numbers that fit float32 or float64.
     ValueError
-        If ``out`` does not fit.
+        If ``out`` does not fit, or a parameter is out of its range.""",
+    "BACKWARD_INPUT": """\
+    grad_out : array_like
+        Gradient with respect to the result.""",
+    "BACKWARD_REST": """\
+    n_threads : int, optional
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray of the common shape
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes differ, dtypes do not fit or a parameter is out of its range.""",
+}
+
+
+def described(function):
+    """``function`` with the words of COMMON in its docstring replaced."""
+    for word, text in COMMON.items():
+        function.__doc__ = function.__doc__.replace(f"    {word}", text)
+    return function
+
+
+def activate(function, kind, x, out, n_threads, a=0.0, b=0.0):
+    given = x
+    (x,) = _arrays.as_reals(function, x=x)
+    x = np.ascontiguousarray(x).reshape(x.shape)
+    y, copy = _arrays.output_for(function, out, x.shape, x.dtype, () if out is given else (x,))
+    _kernels.kernels[x.dtype].activate(kind, x, y, a, b, team(n_threads, x.size * WORK_PER_ELEMENT))
+    if copy:
+        out[...] = y
+    return out if copy else y
+
+
+def activate_backward(function, kind, grad_out, n_threads, a=0.0, b=0.0, **saved):
+    """``saved`` is x or y, under its name."""
+    (name, value), = saved.items()
+    reals = _arrays.as_reals(function, grad_out=grad_out, **{name: value})
+    grad_out, value = (np.ascontiguousarray(array).reshape(array.shape) for array in reals)
+    check_shape(function, "grad_out", grad_out, value.shape)
+    dx = np.empty_like(value)
+    work = value.size * WORK_PER_ELEMENT
+    _kernels.kernels[value.dtype].activate_backward(kind, grad_out, value, dx, a, b, team(n_threads, work))
+    return dx
+
+
+def finite(function, name, value):
+    """``value`` as a float; an error unless it is a finite number."""
+    if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{function}: {name} must be a number, got {value!r}")
+    if not isfinite(value):
+        raise ValueError(f"{function}: {name} must be finite, got {value!r}")
+    return float(value)
+
+
+def gelu_kind(function, approximate):
+    if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
+        raise ValueError(f"{function}: approximate must be 'none' or 'tanh', got {approximate!r}")
+    return "gelu" if approximate == "none" else "gelu_tanh"
+
+
+@described
+def relu(x, *, out=None, n_threads=None):
+    """Rectified linear unit, ``max(x, 0)`` elementwise; NaN stays NaN.
+
+    Parameters
+    ----------
+    FORWARD_INPUT
+    FORWARD_REST
 
     Examples
     --------
@@ -37,36 +121,19 @@ def relu(x, *, out=None, n_threads=None):
     >>> cyconv.relu([-1.0, 0.0, 2.0])
     array([0., 0., 2.])
     """
-    given = x
-    (x,) = _arrays.as_reals("relu", x=x)
-    x = np.ascontiguousarray(x).reshape(x.shape)
-    y, copy = _arrays.output_for("relu", out, x.shape, x.dtype, () if out is given else (x,))
-    _kernels.kernels[x.dtype].relu(x, y, team(n_threads, x.size))
-    if copy:
-        out[...] = y
-    return out if copy else y
+    return activate("relu", "relu", x, out, n_threads)
 
 
+@described
 def relu_backward(grad_out, y, *, n_threads=None):
     """Gradient of `relu` from its result: ``grad_out`` where ``y > 0``, else 0.
 
     Parameters
     ----------
-    grad_out : array_like
-        Gradient with respect to the result.
+    BACKWARD_INPUT
     y : array_like of the same shape
         The result, or the input: both have the same sign.
-    n_threads : int, optional
-        As in `conv2d`.
-
-    Returns
-    -------
-    ndarray of the shape of y
-
-    Raises
-    ------
-    ValueError, TypeError
-        If shapes differ or dtypes do not fit.
+    BACKWARD_REST
 
     Examples
     --------
@@ -74,79 +141,314 @@ def relu_backward(grad_out, y, *, n_threads=None):
     >>> cyconv.relu_backward([5.0, 6.0, 7.0], [0.0, 0.0, 2.0])
     array([0., 0., 7.])
     """
-    reals = _arrays.as_reals("relu_backward", grad_out=grad_out, y=y)
-    grad_out, y = (np.ascontiguousarray(a).reshape(a.shape) for a in reals)
-    check_shape("relu_backward", "grad_out", grad_out, y.shape)
-    dx = np.empty_like(y)
-    _kernels.kernels[y.dtype].relu_backward(grad_out, y, dx, team(n_threads, y.size))
-    return dx
+    return activate_backward("relu_backward", "relu", grad_out, n_threads, y=y)
 
 
-def softmax(x, axis=-1):
-    """Exponentials along an axis over their sum.
+@described
+def leaky_relu(x, negative_slope=0.01, *, out=None, n_threads=None):
+    """``x`` where x > 0, else ``negative_slope * x``.
 
     Parameters
     ----------
-    x : array_like
-        Computed in float32 or float64, ``np.result_type(x, np.float32)``; sums are in float64.
-    axis : int, default -1
-        The axis whose results sum to 1.
+    FORWARD_INPUT
+    negative_slope : float, default 0.01
+        Any finite number.
+    FORWARD_REST
 
-    Returns
-    -------
-    ndarray of the shape of x
-        In [0, 1].
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.leaky_relu([-1.0, 0.0, 2.0], 0.5)
+    array([-0.5,  0. ,  2. ])
+    """
+    slope = finite("leaky_relu", "negative_slope", negative_slope)
+    return activate("leaky_relu", "leaky_relu", x, out, n_threads, slope)
 
-    Raises
-    ------
-    TypeError, ValueError
-        If x is not of real numbers, or has no such axis.
+
+@described
+def leaky_relu_backward(grad_out, x, negative_slope=0.01, *, n_threads=None):
+    """Gradient of `leaky_relu` from its input: ``grad_out`` where x > 0, else ``negative_slope * grad_out``.
+
+    Parameters
+    ----------
+    BACKWARD_INPUT
+    x : array_like of the same shape
+        The input; or, if negative_slope >= 0, the result, which is positive in the same places.
+    negative_slope : float, default 0.01
+        As in `leaky_relu`.
+    BACKWARD_REST
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.leaky_relu_backward([4.0, 4.0], [-1.0, 2.0], 0.5)
+    array([2., 4.])
+    """
+    slope = finite("leaky_relu_backward", "negative_slope", negative_slope)
+    return activate_backward("leaky_relu_backward", "leaky_relu", grad_out, n_threads, slope, x=x)
+
+
+@described
+def elu(x, alpha=1.0, *, out=None, n_threads=None):
+    """Exponential linear unit: ``x`` where x > 0, else ``alpha * (exp(x) - 1)``, accurate near 0 too.
+
+    Parameters
+    ----------
+    FORWARD_INPUT
+    alpha : float, default 1.0
+        Minus the limit for x to -inf; any finite number.
+    FORWARD_REST
+
+    References
+    ----------
+    Clevert, Unterthiner, Hochreiter: Fast and accurate deep network learning by exponential linear units,
+    ICLR 2016.
 
     Examples
     --------
     >>> import numpy as np
     >>> import cyconv
-    >>> cyconv.softmax(np.log([[1.0, 3.0]]))
-    array([[0.25, 0.75]])
+    >>> cyconv.elu([-np.log(2), 0.0, 2.0])
+    array([-0.5,  0. ,  2. ])
     """
-    return along_axis("softmax", x, axis, False)
+    return activate("elu", "elu", x, out, n_threads, finite("elu", "alpha", alpha), 1.0)
 
 
-def log_softmax(x, axis=-1):
-    """Logarithm of the softmax, accurate where the softmax is tiny.
+@described
+def elu_backward(grad_out, x, alpha=1.0, *, n_threads=None):
+    """Gradient of `elu` from its input: ``grad_out`` where x > 0, else ``grad_out * alpha * exp(x)``.
 
     Parameters
     ----------
-    x : array_like
-        Computed in float32 or float64, ``np.result_type(x, np.float32)``; sums are in float64.
-    axis : int, default -1
-        The axis of the softmax.
+    BACKWARD_INPUT
+    x : array_like of the same shape
+        The input, not the result, which has lost the tail of exp.
+    alpha : float, default 1.0
+        As in `elu`.
+    BACKWARD_REST
 
-    Returns
-    -------
-    ndarray of the shape of x
-        At most 0.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cyconv
+    >>> cyconv.elu_backward([4.0, 4.0], [-np.log(2), 2.0])
+    array([2., 4.])
+    """
+    alpha = finite("elu_backward", "alpha", alpha)
+    return activate_backward("elu_backward", "elu", grad_out, n_threads, alpha, 1.0, x=x)
 
-    Raises
-    ------
-    TypeError, ValueError
-        If x is not of real numbers, or has no such axis.
+
+@described
+def selu(x, *, out=None, n_threads=None):
+    """Scaled exponential linear unit: ``scale * elu(x, alpha)`` whose constants keep mean 0 and variance 1.
+
+    Parameters
+    ----------
+    FORWARD_INPUT
+    FORWARD_REST
+
+    References
+    ----------
+    Klambauer, Unterthiner, Mayr, Hochreiter: Self-normalizing neural networks, NeurIPS 2017:
+    scale 1.0507009873554805, alpha 1.6732632423543772.
 
     Examples
     --------
     >>> import cyconv
-    >>> cyconv.log_softmax([[0.0, 1000.0]])
-    array([[-1000.,     0.]])
+    >>> cyconv.selu([-1000.0, 0.0, 1.0]).round(4)
+    array([-1.7581,  0.    ,  1.0507])
     """
-    return along_axis("log_softmax", x, axis, True)
+    return activate("selu", "elu", x, out, n_threads, SELU_SCALE * SELU_ALPHA, SELU_SCALE)
 
 
-def along_axis(function, x, axis, log):
-    (x,) = _arrays.as_reals(function, x=x)
-    if not _geometry.is_integer(axis) or not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"{function}: axis must be an int from {-x.ndim} to {x.ndim - 1}, got {axis!r}")
-    rows = np.ascontiguousarray(np.moveaxis(x, axis, -1))
-    y = np.empty_like(rows)
-    if y.size:
-        _kernels.kernels[y.dtype].softmax(rows, y, rows.shape[-1], log)
-    return np.ascontiguousarray(np.moveaxis(y, -1, axis))
+@described
+def selu_backward(grad_out, x, *, n_threads=None):
+    """Gradient of `selu` from its input: ``grad_out * scale`` where x > 0, else times ``alpha * exp(x)`` too.
+
+    Parameters
+    ----------
+    BACKWARD_INPUT
+    x : array_like of the same shape
+        The input.
+    BACKWARD_REST
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.selu_backward([1.0, 1.0], [-1e-9, 1.0]).round(4)
+    array([1.7581, 1.0507])
+    """
+    return activate_backward("selu_backward", "elu", grad_out, n_threads, SELU_SCALE * SELU_ALPHA, SELU_SCALE, x=x)
+
+
+@described
+def gelu(x, approximate="none", *, out=None, n_threads=None):
+    """Gaussian error linear unit: ``x`` times the probability that a standard normal number is below x.
+
+    The relative error stays small however far x lies below zero. For -inf the result is NaN, as in PyTorch.
+
+    Parameters
+    ----------
+    FORWARD_INPUT
+    approximate : {"none", "tanh"}, default "none"
+        "tanh" is ``x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))``.
+    FORWARD_REST
+
+    References
+    ----------
+    Hendrycks, Gimpel: Gaussian error linear units (GELUs), arXiv:1606.08415, 2016.
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.gelu([-1.0, 0.0, 1.0]).round(4)
+    array([-0.1587,  0.    ,  0.8413])
+    """
+    return activate("gelu", gelu_kind("gelu", approximate), x, out, n_threads)
+
+
+@described
+def gelu_backward(grad_out, x, approximate="none", *, n_threads=None):
+    """Gradient of `gelu` from its input; times 0 at -inf and 1 at inf, the limits.
+
+    Parameters
+    ----------
+    BACKWARD_INPUT
+    x : array_like of the same shape
+        The input.
+    approximate : {"none", "tanh"}, default "none"
+        As in `gelu`.
+    BACKWARD_REST
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.gelu_backward([2.0, 2.0], [0.0, 100.0])
+    array([1., 2.])
+    """
+    kind = gelu_kind("gelu_backward", approximate)
+    return activate_backward("gelu_backward", kind, grad_out, n_threads, x=x)
+
+
+@described
+def silu(x, *, out=None, n_threads=None):
+    """Sigmoid linear unit, also called swish: ``x / (1 + exp(-x))``. For -inf it is NaN, as in PyTorch.
+
+    Parameters
+    ----------
+    FORWARD_INPUT
+    FORWARD_REST
+
+    References
+    ----------
+    Elfwing, Uchibe, Doya: Sigmoid-weighted linear units for neural network function approximation in
+    reinforcement learning, Neural Networks 107, 2018.
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.silu([-1.0, 0.0, 1.0]).round(4)
+    array([-0.2689,  0.    ,  0.7311])
+    """
+    return activate("silu", "silu", x, out, n_threads)
+
+
+@described
+def silu_backward(grad_out, x, *, n_threads=None):
+    """Gradient of `silu` from its input; times 0 at -inf and 1 at inf, the limits.
+
+    Parameters
+    ----------
+    BACKWARD_INPUT
+    x : array_like of the same shape
+        The input.
+    BACKWARD_REST
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.silu_backward([2.0, 2.0], [0.0, 100.0])
+    array([1., 2.])
+    """
+    return activate_backward("silu_backward", "silu", grad_out, n_threads, x=x)
+
+
+swish, swish_backward = silu, silu_backward
+
+
+@described
+def sigmoid(x, *, out=None, n_threads=None):
+    """Logistic function, ``1 / (1 + exp(-x))``, in [0, 1].
+
+    Parameters
+    ----------
+    FORWARD_INPUT
+    FORWARD_REST
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cyconv
+    >>> cyconv.sigmoid([-np.log(3), 0.0, 1000.0])
+    array([0.25, 0.5 , 1.  ])
+    """
+    return activate("sigmoid", "sigmoid", x, out, n_threads)
+
+
+@described
+def sigmoid_backward(grad_out, y, *, n_threads=None):
+    """Gradient of `sigmoid` from its result: ``grad_out * y * (1 - y)``.
+
+    Parameters
+    ----------
+    BACKWARD_INPUT
+    y : array_like of the same shape
+        The result, not the input.
+    BACKWARD_REST
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.sigmoid_backward([1.0, 4.0], [0.25, 0.5])
+    array([0.1875, 1.    ])
+    """
+    return activate_backward("sigmoid_backward", "sigmoid", grad_out, n_threads, y=y)
+
+
+@described
+def tanh(x, *, out=None, n_threads=None):
+    """Hyperbolic tangent, in [-1, 1].
+
+    Parameters
+    ----------
+    FORWARD_INPUT
+    FORWARD_REST
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cyconv
+    >>> cyconv.tanh([-np.log(2), 0.0, 1000.0])
+    array([-0.6,  0. ,  1. ])
+    """
+    return activate("tanh", "tanh", x, out, n_threads)
+
+
+@described
+def tanh_backward(grad_out, y, *, n_threads=None):
+    """Gradient of `tanh` from its result: ``grad_out * (1 - y**2)``.
+
+    Parameters
+    ----------
+    BACKWARD_INPUT
+    y : array_like of the same shape
+        The result, not the input.
+    BACKWARD_REST
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.tanh_backward([4.0, 4.0], [0.0, 0.5])
+    array([4., 3.])
+    """
+    return activate_backward("tanh_backward", "tanh", grad_out, n_threads, y=y)

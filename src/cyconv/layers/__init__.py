@@ -4,16 +4,20 @@ A layer holds the literal arguments of its constructor and nothing else. Shapes 
 sample, ``(C, *spatial)`` whatever the layout of the arrays, or ``(F,)`` once there is no map any more;
 the number of spatial axes makes a layer 1-D, 2-D or 3-D. ``forward(x, params, mode)`` returns ``y`` and
 a function ``backward(dy)`` that returns ``dx`` and the gradients of the parameters; it is a closure over
-the arrays of that very call, so no layer stores an activation. How layers are joined is in `network`.
+the arrays of that very call, so no layer stores an activation. What training changes in passing, without
+a gradient (`Layer.state_shapes`), comes with the parameters, and forward updates it in place. How layers
+are joined is in `network`.
 """
 
 from ._layer import Layer, Mode
-from .activation import Dropout, ReLU
+from .activation import ACTIVATIONS, ELU, GELU, SELU, Dropout, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .conv import Conv, ConvTranspose, DepthwiseConv, LocalConv, SeparableConv, TiledConv
 from .dense import Dense, Flatten
+from .norm import BatchNorm
 from .pool import AvgPool, MaxPool
 
 __all__ = [
-    "AvgPool", "Conv", "ConvTranspose", "Dense", "DepthwiseConv", "Dropout", "Flatten", "Layer", "LocalConv", "MaxPool",
-    "Mode", "ReLU", "SeparableConv", "TiledConv",
+    "ACTIVATIONS", "ELU", "GELU", "SELU", "AvgPool", "BatchNorm", "Conv", "ConvTranspose", "Dense", "DepthwiseConv",
+    "Dropout", "Flatten", "Layer", "LeakyReLU", "LocalConv", "MaxPool", "Mode", "ReLU", "SeparableConv", "SiLU",
+    "Sigmoid", "Softmax", "Tanh", "TiledConv",
 ]

@@ -67,6 +67,10 @@ class Layer:
         """Shapes of the parameters by name, weights before biases."""
         return {}
 
+    def state_shapes(self, input_shape):
+        """Shapes by name of the arrays that training updates in passing and no optimizer changes."""
+        return {}
+
     def n_params(self, input_shape):
         """Number of parameters."""
         return sum(map(prod, self.parameter_shapes(input_shape).values()))
@@ -101,6 +105,10 @@ class Layer:
         """How many weights of an array of ``weight_shape`` one output sums."""
         return prod(weight_shape[1:])
 
+    def initial_state(self, input_shape, dtype=np.float32):
+        """The arrays of `state_shapes` before any training."""
+        return {}
+
     def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
         """Output for a batch, and the function that carries gradients back.
 
@@ -109,7 +117,8 @@ class Layer:
         x : ndarray of shape (N, C, *spatial), (N, *spatial, C) or (N, F), float32 or float64
             In the layout of ``mode.data_format``.
         params : dict of str to ndarray
-            Parameters of this layer, as made by `initialize`.
+            Parameters of this layer, as made by `initialize`, and its state, as made by `initial_state`,
+            which is updated in place if ``mode.training``.
         mode : Mode
             How to run.
 
@@ -118,25 +127,25 @@ class Layer:
         y : ndarray of shape (N, *output_shape) in the layout of x
         backward : callable or None
             ``backward(dy) -> (dx, gradients)``; dx is None unless ``mode.needs_input_grad``, gradients
-            are a dict with the names of params. None unless ``mode.training``.
+            are a dict with the names of the parameters. None unless ``mode.training``.
         """
-        x, params = self.checked(x, params, mode.data_format)
+        x = np.asarray(x)
+        names = self.parameter_shapes(sample_shape(x.shape, mode.data_format))
+        x, params = self.checked(x, params, names)
         y, backward = self.bind(x.shape, x.dtype, mode)(x, params, mode.rng)
         if not mode.training:
             return y, None
 
         def new(dy):
             dy = real_array(self, "dy", dy, y.shape, y.dtype)
-            gradients = {name: np.empty_like(value) for name, value in params.items()}
+            gradients = {name: np.empty_like(params[name]) for name in names}
             return backward(dy, gradients), gradients
 
         return y, new
 
-    def checked(self, x, params, data_format):
+    def checked(self, x, params, shapes):
         """x and params as arrays that the compiled code can read, or an error."""
-        x = np.asarray(x)
         dtype = x.dtype if x.dtype in (np.float32, np.float64) else np.dtype(np.float32)
-        shapes = self.parameter_shapes(sample_shape(x.shape, data_format))
         return real_array(self, "x", x, x.shape, dtype), params | {
             name: real_array(self, name, params[name], shape, dtype) for name, shape in shapes.items()}
 

@@ -1,4 +1,4 @@
-"""Layers that act on every value by itself."""
+"""Layers that act on every value by itself, and the softmax."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,101 @@ from .. import functional
 from ._layer import NO_PARAMETERS, PREDICTING, Layer
 
 
-@dataclass(repr=False)
-class ReLU(Layer):
-    """max(x, 0), element by element; its gradient at 0 is 0."""
+class Activation(Layer):
+    """Function of every value by itself; a subclass names it, its gradient and what the gradient takes.
+
+    The arguments of the constructor are those of the function.
+    """
+
+    function = gradient = None
+    keeps = "x"                # or "y": what the gradient is computed from
 
     def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
-        y = functional.relu(x, n_threads=mode.n_threads)
+        how = {**self.get_params(), "n_threads": mode.n_threads}
+        y = self.function(x, **how)
         if not mode.training:
             return y, None
-        return y, lambda dy: (functional.relu_backward(dy, y, n_threads=mode.n_threads), {})
+        kept = x if self.keeps == "x" else y
+        return y, lambda dy: (self.gradient(dy, kept, **how), {})
+
+
+@dataclass(repr=False)
+class ReLU(Activation):
+    """max(x, 0), element by element; its gradient at 0 is 0."""
+
+    function, gradient, keeps = staticmethod(functional.relu), staticmethod(functional.relu_backward), "y"
+
+
+@dataclass(repr=False)
+class LeakyReLU(Activation):
+    """x where x > 0, else ``negative_slope * x``; see `cyconv.leaky_relu`."""
+
+    negative_slope: float = 0.01
+    function, gradient = staticmethod(functional.leaky_relu), staticmethod(functional.leaky_relu_backward)
+
+
+@dataclass(repr=False)
+class ELU(Activation):
+    """x where x > 0, else ``alpha * (exp(x) - 1)``; see `cyconv.elu`."""
+
+    alpha: float = 1.0
+    function, gradient = staticmethod(functional.elu), staticmethod(functional.elu_backward)
+
+
+@dataclass(repr=False)
+class SELU(Activation):
+    """The exponential linear unit that keeps mean 0 and variance 1; see `cyconv.selu`."""
+
+    function, gradient = staticmethod(functional.selu), staticmethod(functional.selu_backward)
+
+
+@dataclass(repr=False)
+class GELU(Activation):
+    """x times the probability that a standard normal number is below x; see `cyconv.gelu`."""
+
+    approximate: str = "none"
+    function, gradient = staticmethod(functional.gelu), staticmethod(functional.gelu_backward)
+
+
+@dataclass(repr=False)
+class SiLU(Activation):
+    """``x / (1 + exp(-x))``, also called swish; see `cyconv.silu`."""
+
+    function, gradient = staticmethod(functional.silu), staticmethod(functional.silu_backward)
+
+
+@dataclass(repr=False)
+class Sigmoid(Activation):
+    """``1 / (1 + exp(-x))``; see `cyconv.sigmoid`."""
+
+    function, gradient, keeps = staticmethod(functional.sigmoid), staticmethod(functional.sigmoid_backward), "y"
+
+
+@dataclass(repr=False)
+class Tanh(Activation):
+    """Hyperbolic tangent; see `cyconv.tanh`."""
+
+    function, gradient, keeps = staticmethod(functional.tanh), staticmethod(functional.tanh_backward), "y"
+
+
+# By the names of PyTorch and those of scikit-learn's networks; None is no layer.
+ACTIVATIONS = {"relu": ReLU, "leaky_relu": LeakyReLU, "elu": ELU, "selu": SELU, "gelu": GELU, "silu": SiLU,
+               "swish": SiLU, "sigmoid": Sigmoid, "logistic": Sigmoid, "tanh": Tanh, "identity": None}
+
+
+@dataclass(repr=False)
+class Softmax(Layer):
+    """Exponentials over their sum, over the channels of each position, or over all values of a vector.
+
+    Not needed in front of a softmax cross-entropy, which takes the values that go in here.
+    """
+
+    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
+        axis = -1 if mode.data_format == "channels_last" else 1
+        y = functional.softmax(x, axis)
+        if not mode.training:
+            return y, None
+        return y, lambda dy: (functional.softmax_backward(dy, y, axis), {})
 
 
 @dataclass(repr=False)

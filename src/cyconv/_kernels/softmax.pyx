@@ -1,4 +1,4 @@
-# Activations and the softmax, elementwise or along contiguous rows.
+# The softmax along contiguous rows.
 #
 # exp and log are our own: those of C and NumPy differ in the last bit between instruction sets.
 # Both reduce the argument exactly and evaluate a polynomial by Horner's rule, in double for double
@@ -86,29 +86,6 @@ cdef inline double log_(double x) noexcept nogil:
     return fma(<double>k, LOG2_HIGH, fma(p, z, k * LOG2_LOW))
 
 
-def relu(cnp.ndarray x, cnp.ndarray y, int n_threads):
-    """y = max(x, 0), NaN kept; both C-contiguous."""
-    cdef const real *a = <const real *>cnp.PyArray_DATA(x)
-    cdef real *b = <real *>cnp.PyArray_DATA(y)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(x), i, j
-    with nogil:
-        for j in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-            for i in range(part(n, n_threads, j), part(n, n_threads, j + 1)):
-                b[i] = 0 if a[i] <= 0 else a[i]
-
-
-def relu_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx, int n_threads):
-    """dx = dy where y > 0, else 0; all C-contiguous."""
-    cdef const real *a = <const real *>cnp.PyArray_DATA(dy)
-    cdef const real *b = <const real *>cnp.PyArray_DATA(y)
-    cdef real *c = <real *>cnp.PyArray_DATA(dx)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(y), i, j
-    with nogil:
-        for j in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-            for i in range(part(n, n_threads, j), part(n, n_threads, j + 1)):
-                c[i] = 0 if b[i] <= 0 else a[i]
-
-
 cdef void softmax_row(const real *x, real *y, Py_ssize_t n, bint log) noexcept nogil:
     cdef double top = -HUGE_VAL, total = 0
     cdef Py_ssize_t i
@@ -133,3 +110,29 @@ def softmax(cnp.ndarray x, cnp.ndarray y, Py_ssize_t n, bint log):
     with nogil:
         for i in range(cnp.PyArray_SIZE(x) // n):
             softmax_row(a + i * n, b + i * n, n, log)
+
+
+cdef void softmax_row_backward(const real *dy, const real *y, real *dx, Py_ssize_t n, bint log) noexcept nogil:
+    cdef double total = 0
+    cdef Py_ssize_t i
+    if log:
+        for i in range(n):
+            total += dy[i]
+        for i in range(n):
+            dx[i] = <real>fma(-exp_(y[i]), total, <double>dy[i])
+    else:
+        for i in range(n):
+            total = fma(<double>dy[i], <double>y[i], total)
+        for i in range(n):
+            dx[i] = <real>(y[i] * (dy[i] - total))
+
+
+def softmax_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx, Py_ssize_t n, bint log):
+    """dx = y (dy - sum dy y), or of the log-softmax dx = dy - exp(y) sum dy, of contiguous rows of n."""
+    cdef const real *a = <const real *>cnp.PyArray_DATA(dy)
+    cdef const real *b = <const real *>cnp.PyArray_DATA(y)
+    cdef real *c = <real *>cnp.PyArray_DATA(dx)
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(cnp.PyArray_SIZE(y) // n):
+            softmax_row_backward(a + i * n, b + i * n, c + i * n, n, log)
