@@ -5,6 +5,7 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 from arrays import KINDS, assert_same_bits
+from differences import assert_same_gradient, central_differences
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -236,3 +237,31 @@ def test_softmax_is_a_distribution_or_nan(row):
         assert (y >= 0).all() and abs(y.sum() - 1) < 1e-14
         assert (log_y <= 0).all()
         assert y.max() == y[np.argmax(row)] and log_y.max() == log_y[np.argmax(row)]
+
+
+# ---------------------------------------------------------------- softmax: gradients
+
+
+@pytest.mark.parametrize("function, backward", [
+    (cyconv.softmax, cyconv.softmax_backward), (cyconv.log_softmax, cyconv.log_softmax_backward)])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_gradient_of_a_softmax_agrees_with_central_differences(function, backward, axis, isa, rng):
+    x, dy = rng.standard_normal((2, 3, 4, 5))
+    expected = central_differences(lambda: float((function(x, axis) * dy).sum()), x)
+    assert_same_gradient(backward(dy, function(x, axis), axis), expected)
+
+
+def test_gradient_of_a_softmax_worked_by_hand(isa, dtype):
+    y = np.array([[.25, .75]], dtype)
+    assert_same_bits(cyconv.softmax_backward(np.array([[4, 0]], dtype), y), np.array([[.75, -.75]], dtype))
+    assert_same_bits(cyconv.log_softmax_backward(np.array([[4, -4]], dtype), y), np.array([[4, -4]], dtype))
+
+
+@pytest.mark.parametrize("backward", [cyconv.softmax_backward, cyconv.log_softmax_backward])
+def test_errors_of_softmax_gradients(backward):
+    name = backward.__name__
+    with pytest.raises(ValueError, match=rf"^{name}: grad_out must have shape \(2, 3\), got \(3,\)"):
+        backward(np.ones(3), np.ones((2, 3)))
+    with pytest.raises(ValueError, match=rf"^{name}: axis must be an int from -2 to 1, got 2"):
+        backward(np.ones((2, 3)), np.ones((2, 3)), 2)
+    assert backward(np.ones((0, 3)), np.ones((0, 3))).shape == (0, 3)

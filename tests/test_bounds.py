@@ -71,8 +71,13 @@ def compute(seed, guarded, dtype, data_format):
         cyconv.max_pool_backward(dplane, indices, plane.shape, **common)
         cyconv.avg_pool(plane, **p.parameters, **common)
         cyconv.avg_pool_backward(dplane, plane.shape, **p.parameters, **common)
-        cyconv.relu(x)
-        cyconv.softmax(x)
+        cyconv.gelu_backward(x, cyconv.gelu(x))
+        cyconv.softmax_backward(x, cyconv.softmax(x))
+        if x.size:
+            mean, var = cyconv.moments(x, **common)
+            finite = np.nan_to_num(var, posinf=1)
+            cyconv.batch_norm(x, mean, finite, **common)
+            cyconv.batch_norm_backward(x, x, mean, finite, **common)
 
 
 def main(isa, first, last):

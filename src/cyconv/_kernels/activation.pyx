@@ -66,7 +66,7 @@ cdef inline vec activation_slope(const int kind, vec x, vec dy, real a, real b) 
         return times(dy, pick(less(x, zero), w, one() - w))
     if kind == GELU_TANH_BACKWARD:
         t = within(x, CUBIC_LIMIT)
-        w = times(t, splat(CUBIC[0]) + times(times(t, t), splat(3 * CUBIC[2])))
+        w = times(t, splat(CUBIC[0]) + times(times(t, t), splat(3 * (CUBIC[2] + CUBIC[3]))))
         return times(dy, logistic_gate_slope(w, exp_cubic(t)))
     if kind == SILU_BACKWARD:
         t = within(x, 2 * BIAS)

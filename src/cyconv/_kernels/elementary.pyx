@@ -187,7 +187,8 @@ cdef inline vec normal_tail(vec factor, vec t) noexcept nogil:
     Shepherd, Laframboise: Chebyshev approximation of (1 + 2x) exp(x**2) erfc x, Math. Comp. 36, 1981.
     """
     cdef vec z = (t - splat(TAIL_CENTRE)) / (t + splat(TAIL_CENTRE))
-    return times(factor, polynomial(TAIL_TERMS, TAIL_SERIES, z)) / (t + splat(TAIL_WEIGHT))
+    cdef vec p = splat(TAIL_SERIES[0]) + times(z, polynomial(TAIL_TERMS - 1, TAIL_SERIES + 1, z))
+    return times(factor, p) / (t + splat(TAIL_WEIGHT))
 
 
 cdef inline vec times_power(vec v, Power e) noexcept nogil:
