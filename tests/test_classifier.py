@@ -96,7 +96,8 @@ def test_training_that_ends_too_early_warns():
     {"conv_channels": (4, 7)}, {"conv_channels": 4}, {"conv_channels": ()}, {"kernel_size": 5}, {"kernel_size": (3, 5)},
     {"kernel_size": ((3, 1), 3)}, {"stride": 2}, {"padding": 1, "kernel_size": 2}, {"padding": ("same", "valid")},
     {"dilation": 2}, {"pool": "avg"}, {"pool": None}, {"pool": ("max", None)}, {"pool_size": 3}, {"pool_size": (2, 3)},
-    {"activation": "identity"}, {"dropout": 0.5}, {"hidden_layer_sizes": 9}, {"hidden_layer_sizes": (9, 8)},
+    {"activation": "identity"}, {"activation": "gelu"}, {"batch_norm": True}, {"dropout": 0.5},
+    {"hidden_layer_sizes": 9}, {"hidden_layer_sizes": (9, 8)},
 ])
 def test_every_architecture_parameter_changes_the_architecture(change):
     default, changed = quick(max_iter=1).fit(FEW, FEW_Y), quick(max_iter=1, **change).fit(FEW, FEW_Y)
@@ -599,7 +600,7 @@ def test_parameters_are_those_of_pytorch():
     ("dilation", (1, 0), "an int >= 1"),
     ("pool", "mean", "'max', 'avg', None"),
     ("pool_size", 0, "an int >= 1"),
-    ("activation", "tanh", "'relu' or 'identity'"),
+    ("activation", "softsign", "one of 'relu', 'leaky_relu'"),
     ("dropout", 1.0, r"a number in \[0, 1\)"),
     ("hidden_layer_sizes", -1, "an int >= 1"),
     ("input_shape", (8, 0), "None or a tuple"),

@@ -1,10 +1,13 @@
-# Elementary functions of vectors: exp, expm1, the logistic function, and the normal distribution's tail.
+# Elementary functions of vectors: powers of e, the logistic function, the tail of the normal distribution.
 #
-# Arguments are reduced exactly and polynomials evaluated in the type of the vector.
-# Every product that a sum follows is a call of ``times``, which rounds it: so an element has the same
-# bits in any vector width, with or without fused multiply-add. The errors stated are in units of the
-# last place, the largest found by comparison with 50 digits; results below the normal numbers keep
-# what accuracy they can hold, because powers of two are multiplied in last.
+# Arguments are reduced exactly and polynomials evaluated in the type of the vector. Every product that a
+# sum may follow is a call of ``times``, which rounds it: an element has the same bits in any vector width,
+# with and without fused multiply-add. Powers of two that lead below the normal numbers are multiplied in
+# last, so results there keep the digits they have room for. Largest errors found by comparison with 50
+# digits, in units of the last place: elu 1, sigmoid and silu 2, tanh 2.5, gelu 3.
+#
+# A chain of operations takes longer than its number suggests, for processors look a few dozen operations
+# ahead only; hence polynomials in pairs, and two vectors at once in `run_activation`.
 
 cdef extern from "simd.h" nogil:
     ctypedef int whole
