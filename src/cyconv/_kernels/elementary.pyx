@@ -157,8 +157,8 @@ cdef inline Power exp_any(vec x, vec rest) noexcept nogil:
 
 
 cdef inline vec logistic_times(vec factor, Power e) noexcept nogil:
-    """factor / (1 + e)."""
-    return times(factor / (one() + scaled(e)), e.s)
+    """factor / (1 + e), e = scale + p scale; the first sum need not wait for p."""
+    return times(factor / ((one() + e.scale) + times(e.p, e.scale)), e.s)
 
 
 cdef inline vec logistic_gate_slope(vec change, Power e) noexcept nogil:
