@@ -200,3 +200,36 @@ def draw_pool_axis(rng, outputs, ceil_mode):
             n_out -= (n_out - 1) * window.stride >= size + window.low
         if n_out > 0:
             return size, window, n_out
+
+
+class Bins(NamedTuple):
+    """An adaptive pooling: everything but the values."""
+
+    seed: int
+    batch: int
+    channels: int
+    sizes: tuple
+    outputs: tuple
+    n_threads: int
+
+    @property
+    def x_shape(self):
+        return (self.batch, self.channels, *self.sizes)
+
+    @property
+    def y_shape(self):
+        return (self.batch, self.channels, *self.outputs)
+
+
+def adaptive(seed, rank=None):
+    """Bins of several cells, of one, and more bins than cells."""
+    rng = Random(seed)
+    rank = rank or rng.choice((1, 2, 2, 2, 3))
+    while True:
+        outputs = [rng.choice((1, 1, *NARROW, rng.choice(ROWS))) for _ in range(rank)]
+        sizes = [rng.choice((o, o * rng.randint(1, 9), o + rng.randint(0, 9), *NARROW, rng.choice(ROWS + WIDE)))
+                 for o in outputs]
+        geometry = Bins(seed, rng.choice((0, 1, 1, 2, 3)), rng.choice((*CHANNELS, 129, 140)), tuple(sizes),
+                        tuple(outputs), rng.choice((1, 2, 3)))
+        if max(prod(geometry.x_shape), prod(geometry.y_shape)) <= MAX_PRODUCTS // 20 and prod(outputs) <= 400:
+            return geometry

@@ -182,3 +182,79 @@ def convolution_matrix(weight, x_shape, windows, outputs, groups=1):
     units = np.eye(prod(x_shape), dtype=weight.dtype).reshape(prod(x_shape), *x_shape)
     columns = conv(units, weight, None, windows, outputs, groups)
     return columns.reshape(len(units), prod(columns.shape[1:])).T
+
+
+# ---------------------------------------------------------------- other poolings
+
+
+def min_pool(x, windows, outputs):
+    """Values and flat indices of the first minimum, or the first NaN, of x of a floating dtype."""
+    values, indices = max_pool(-x, windows, outputs)
+    return -values, indices
+
+
+def lp_pool(x, p, windows, outputs):
+    """(sum over j of  |x[n, c, cell(o, j)]|**p) ** (1 / p)"""
+    if p == np.inf:
+        return np.maximum(max_pool(np.abs(x), windows, outputs)[0], 0)
+    return sum_pool(np.abs(x) ** p, windows, outputs) ** (1 / np.asarray(p, x.dtype))
+
+
+def lp_pool_backward(dy, x, p, windows):
+    """dx[i] = sum over o, j with cell(o, j) = i of  dy[o] sign(x[i]) (|x[i]| / y[o])**(p - 1)"""
+    dx, y = np.zeros(x.shape, x.dtype), lp_pool(x, p, windows, dy.shape[2:])
+    for cells, exists in pool_taps(x.shape[2:], windows, dy.shape[2:]) if x.size else ():
+        tap = x[(..., *cells)]
+        counts = exists & (tap != 0) & (y != 0)
+        ratio = np.abs(np.divide(tap, y, out=np.ones_like(y), where=counts))
+        np.add.at(dx, (..., *cells), np.where(counts, dy * np.sign(tap) * ratio ** (p - 1), 0))
+    return dx
+
+
+def window_cells(x, windows, outputs, pad_value):
+    """The cells of every window along a new last axis, in row-major order."""
+    cells = [np.where(exists, x[(..., *index)] if x.size else pad_value, pad_value)
+             for index, exists in pool_taps(x.shape[2:], windows, outputs)]
+    return np.stack([np.broadcast_to(c, (*x.shape[:2], *outputs)) for c in cells], axis=-1)
+
+
+def bins(sizes, outputs):
+    """For every output of an adaptive pooling: its index, and the slices of the cells of its bin."""
+    for o in product(*map(range, outputs)):
+        yield (..., *o), (..., *(slice(i * n // k, -(-(i + 1) * n // k)) for i, n, k in zip(o, sizes, outputs)))
+
+
+def adaptive_max_pool(x, outputs):
+    """Values and flat indices of the first maximum of every bin."""
+    plane = np.arange(prod(x.shape[2:])).reshape(x.shape[2:])
+    values, indices = np.empty((*x.shape[:2], *outputs), x.dtype), np.empty((*x.shape[:2], *outputs), int)
+    for o, cells in bins(x.shape[2:], outputs):
+        window = x[cells].reshape(*x.shape[:2], -1)
+        values[o], indices[o] = window.max(axis=-1), plane[cells].ravel()[window.argmax(axis=-1)]
+    return values, indices
+
+
+def adaptive_sum_pool(x, outputs):
+    """Sums of the bins, and the number of cells of each."""
+    y, counts = np.zeros((*x.shape[:2], *outputs), x.dtype), np.zeros(outputs, int)
+    for o, cells in bins(x.shape[2:], outputs):
+        y[o] = x[cells].reshape(*x.shape[:2], -1).sum(axis=-1)
+        counts[o] = prod(c.stop - c.start for c in cells[1:])
+    return y, counts
+
+
+def adaptive_sum_pool_backward(dy, sizes):
+    """dx[i] = sum over the bins o that hold cell i of  dy[o]"""
+    dx = np.zeros((*dy.shape[:2], *sizes), dy.dtype)
+    for o, cells in bins(sizes, dy.shape[2:]):
+        dx[cells] += dy[o].reshape(*dy.shape[:2], *[1] * len(sizes))
+    return dx
+
+
+def max_unpool(x, indices, sizes):
+    """y[n, c, indices[n, c, o]] = x[n, c, o], the last of equal indices; 0 elsewhere"""
+    y = np.zeros((*x.shape[:2], prod(sizes)), x.dtype)
+    for position in np.ndindex(x.shape):
+        if indices[position] >= 0:
+            y[(*position[:2], indices[position])] = x[position]
+    return y.reshape(*x.shape[:2], *sizes)

@@ -14,7 +14,9 @@ include "elementary.pyx"
 include "activation.pyx"
 include "softmax.pyx"
 include "channels.pyx"
+include "pool_tap.pyx"
 include "pool.pyx"
+include "pool_backward.pyx"
 
 cnp.import_array()
 

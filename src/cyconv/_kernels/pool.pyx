@@ -1,52 +1,59 @@
-# Pooling: the window of every output visited tap by tap, forward and backward.
+# Pooling forward: the window of every output visited tap by tap. What a tap does stands in pool_tap.pyx.
 #
 # Lanes are channels. Where they do not follow each other in memory (channels first), a few rows of a
 # block of channels are transposed into scratch, pooled there, and the results transposed back; when
 # samples follow each other, their planes count as channels too.
 #
-# Loop nest of one thread (pool_item): sample, block of channels, depth, block of rows, then per row of
-# outputs: output, tap, lane. Taps in the padding are skipped; which are not stands in a table.
-# Threads share out the items. The backward pass adds up at each input cell in the order of the
-# outputs, whatever the layout and the number of threads: a plane has one thread.
+# Loop nest of one thread (pool_item): sample, block of channels, depth, block of rows, block of columns,
+# then per run of outputs of a row: pass, slab of taps, output, tap, lane. There is one slab unless a
+# window is larger than the scratch. Taps in the padding are skipped; which are not stands in a table.
+# Threads share out the items.
+#
+# A table gives for every output its place: output o of an ordinary window stands at place o, where the
+# axis has its stride; the bins of an adaptive pooling are windows of stride 1 at some places only.
 
+from libc.math cimport fabs, sqrt
 from libc.stdint cimport int64_t
 
 cdef enum:
-    BLOCK = 64                 # lanes of a block
-    RUN = 16                   # outputs whose results are buffered
-    POOL_BYTES = 1 << 17       # input scratch of a thread
-    NO_CELL = -1               # index of a window without any input cell
-
-cdef enum PoolKind:
-    MAX_POOL
-    AVG_POOL
+    POOL_BYTES = 1 << 17       # input scratch of a thread; one row of outputs may take ROW_BYTES
+    ROW_BYTES = 1 << 19
 
 cdef struct Pool:
-    Axis axis[3]
-    const Py_ssize_t *inside[3]    # [output, 2]: first tap and number of taps inside the input
+    Axis axis[3]                   # its outputs are places
+    Py_ssize_t n_out[3]
+    const Py_ssize_t *windows[3]   # [output, 3]: place, first tap and number of taps inside the input
     const Py_ssize_t *counts[3]    # [output]: cells that count in a mean
-    const Py_ssize_t *cells        # [tap]: its cell in the plane, from the first tap on
+    const Py_ssize_t *cells        # [tap]: its cell in the plane, from tap 0 on; NULL to compute it
+    int passes[2]
+    int n_passes
+    double p                       # of a norm
+    double divisor                 # of a mean; 0: the number of cells that count
     Py_ssize_t batch, channels, x_n, x_c, y_n, y_c
     bint in_place                  # channels follow each other in x
-    real divisor                   # of a mean; 0: the number of cells that count
     const real *x
     real *y
-    int64_t *index                 # flat index of the maximum in its plane, or NULL
-    Py_ssize_t channel_blocks, row_blocks, n_items, scratch_size
+    int64_t *index                 # flat index of the extreme in its plane, or NULL
+    Py_ssize_t channel_blocks, row_blocks, column_blocks, n_items, scratch_size
+    Py_ssize_t slab[3]             # taps that are in scratch at once
+    Py_ssize_t n_slabs[3]
 
 
-cdef void set_pool(Pool *g, cnp.ndarray x, cnp.ndarray y, cnp.ndarray table, cnp.ndarray inside, bint channels_last) noexcept:
+cdef void set_pool(Pool *g, cnp.ndarray x, cnp.ndarray y, cnp.ndarray table, cnp.ndarray windows, bint channels_last) noexcept:
     cdef Py_ssize_t real_size = sizeof(real)
-    cdef int c_axis = x.ndim - 1 if channels_last else 1, i
+    cdef int c_axis = x.ndim - 1 if channels_last else 1, rank = x.ndim - 2, i
     describe_spatial(g.axis, x, y, channels_last)
     phase_axes(<const Py_ssize_t *>cnp.PyArray_DATA(table), 0, g.axis)
+    g.windows[0] = <const Py_ssize_t *>cnp.PyArray_DATA(windows)
+    for i in range(3):
+        g.n_out[i] = y.shape[i - (3 - rank) + (1 if channels_last else 2)] if i >= 3 - rank else 1
+        if i < 2:
+            g.windows[i + 1] = g.windows[i] + 3 * g.n_out[i]
     g.batch, g.channels = x.shape[0], x.shape[c_axis]
     g.x_n, g.x_c = x.strides[0] // real_size, x.strides[c_axis] // real_size
     g.y_n, g.y_c = y.strides[0] // real_size, y.strides[c_axis] // real_size
-    g.x, g.y, g.index = <const real *>cnp.PyArray_DATA(x), <real *>cnp.PyArray_DATA(y), NULL
-    g.inside[0] = <const Py_ssize_t *>cnp.PyArray_DATA(inside)
-    for i in range(2):
-        g.inside[i + 1] = g.inside[i] + 2 * g.axis[i].n_out
+    g.x, g.y, g.index, g.cells = <const real *>cnp.PyArray_DATA(x), <real *>cnp.PyArray_DATA(y), NULL, NULL
+    g.n_passes, g.divisor, g.p = 1, 1, 1
     if not channels_last and g.x_n == g.channels * g.x_c and g.y_n == g.channels * g.y_c:
         g.channels *= g.batch
         g.batch = 1
@@ -54,273 +61,253 @@ cdef void set_pool(Pool *g, cnp.ndarray x, cnp.ndarray y, cnp.ndarray table, cnp
 
 cdef void set_counts(Pool *g, cnp.ndarray counts, double divisor) noexcept:
     cdef int i
-    g.divisor = <real>divisor
+    g.divisor = divisor
     g.counts[0] = <const Py_ssize_t *>cnp.PyArray_DATA(counts)
     for i in range(2):
-        g.counts[i + 1] = g.counts[i] + g.axis[i].n_out
+        g.counts[i + 1] = g.counts[i] + g.n_out[i]
 
 
-cdef inline real divisor(const Pool *g, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w) noexcept nogil:
-    return g.divisor if g.divisor != 0 else <real>(g.counts[0][d] * g.counts[1][h] * g.counts[2][w])
+cdef inline double divisor(const Pool *g, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w) noexcept nogil:
+    return g.divisor if g.divisor != 0 else <double>(g.counts[0][d] * g.counts[1][h] * g.counts[2][w])
 
 
-# ---------------------------------------------------------------- forward
-
-cdef inline void take(const int kind, const real *x, Py_ssize_t n, real tap, real *cells, real *taps) noexcept nogil:
-    """Let one tap take part in n lanes: a maximum keeps the first of equals and the first NaN."""
-    cdef Py_ssize_t i
-    cdef real value
-    cdef bint wins
-    for i in range(n):
-        value = x[i]
-        if kind == AVG_POOL:
-            cells[i] = cells[i] + value
-        else:
-            wins = (value > cells[i]) | (taps[i] < 0) | ((value != value) & (cells[i] == cells[i]))
-            cells[i] = value if wins else cells[i]
-            taps[i] = tap if wins else taps[i]
+cdef inline Py_ssize_t place(const Pool *g, int axis, Py_ssize_t o) noexcept nogil:
+    return g.windows[axis][3 * o]
 
 
-cdef inline void pool_output(const int kind, const Pool *g, const View *view, const real *x, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w,
-                             Py_ssize_t n, real *cells, real *taps) noexcept nogil:
-    """n lanes of output (d, h, w), whose first tap is at x."""
-    cdef Py_ssize_t t, r, s, i, tap
-    cdef Py_ssize_t t0 = g.inside[0][2 * d], r0 = g.inside[1][2 * h], s0 = g.inside[2][2 * w]
-    cdef Py_ssize_t nt = g.inside[0][2 * d + 1], nr = g.inside[1][2 * h + 1], ns = g.inside[2][2 * w + 1]
-    for i in range(n):
-        cells[i] = -HUGE_VAL if kind == MAX_POOL else 0
-        if kind == MAX_POOL:
-            taps[i] = NO_CELL
-    for t in range(t0, t0 + nt):
-        for r in range(r0, r0 + nr):
-            for s in range(s0, s0 + ns):
-                tap = (t * g.axis[1].n_taps + r) * g.axis[2].n_taps + s
-                take(kind, x + t * view.tap[0] + r * view.tap[1] + s * view.tap[2], n, tap, cells, taps)
-    if kind == AVG_POOL:
-        for i in range(n):
-            cells[i] = cells[i] / divisor(g, d, h, w)
+cdef inline Py_ssize_t first_tap(const Pool *g, int axis, Py_ssize_t o, const Box *box) noexcept nogil:
+    """First tap of output o inside the input and the slab of ``box``."""
+    return max(g.windows[axis][3 * o + 1], box.tap[axis])
 
 
-cdef inline void put_index(const Pool *g, const real *taps, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w, Py_ssize_t n_outputs,
-                           Py_ssize_t n, int64_t *index) noexcept nogil:
+cdef inline Py_ssize_t last_tap(const Pool *g, int axis, Py_ssize_t o, const Box *box) noexcept nogil:
+    """One after the last of them."""
+    return min(g.windows[axis][3 * o + 1] + g.windows[axis][3 * o + 2], box.tap[axis] + box.n_taps[axis])
+
+
+# ---------------------------------------------------------------- outputs of a row
+
+cdef inline void pool_outputs(const int kind, const Pool *g, const View *view, const Box *box, Py_ssize_t d, Py_ssize_t h,
+                              Py_ssize_t w, Py_ssize_t n_outputs, bint first, bint last, Run *run) noexcept nogil:
+    """One slab of the taps of outputs (d, h, w), (d, h, w + 1), ...: the first, the last, or both."""
+    cdef Py_ssize_t t0 = first_tap(g, 0, d, box), t1 = last_tap(g, 0, d, box)
+    cdef Py_ssize_t r0 = first_tap(g, 1, h, box), r1 = last_tap(g, 1, h, box)
+    cdef Py_ssize_t s0, s1, t, r, s, o, n = box.n_channels
+    cdef const real *corner = (view.data + (place(g, 0, d) - box.out[0]) * view.out[0] - box.tap[0] * view.tap[0]
+                               + (place(g, 1, h) - box.out[1]) * view.out[1] - box.tap[1] * view.tap[1]
+                               - box.out[2] * view.out[2] - box.tap[2] * view.tap[2])
+    cdef const real *x
+    cdef Lanes lanes
+    for o in range(n_outputs):
+        x = corner + place(g, 2, w + o) * view.out[2]
+        s0, s1 = first_tap(g, 2, w + o, box), last_tap(g, 2, w + o, box)
+        start_lanes(kind, first, n, run, o * BLOCK, &lanes)
+        for t in range(t0, t1):
+            for r in range(r0, r1):
+                for s in range(s0, s1):
+                    take(kind, g.p, x + t * view.tap[0] + r * view.tap[1] + s * view.tap[2], n,
+                         (t * g.axis[1].n_taps + r) * g.axis[2].n_taps + s, &lanes)
+        finish_lanes(kind, last, divisor(g, d, h, w + o), g.p, n, &lanes, run, o * BLOCK)
+
+
+cdef inline void run_pass(const int kind, const Pool *g, View *view, Box *box, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w,
+                          Py_ssize_t n_outputs, real *scratch, Run *run) noexcept nogil:
+    cdef Py_ssize_t n_slabs = g.n_slabs[0] * g.n_slabs[1] * g.n_slabs[2], slab
+    for slab in range(n_slabs):
+        if n_slabs > 1:
+            view_slab(g, slab, box, scratch, view)
+        pool_outputs(kind, g, view, box, d, h, w, n_outputs, slab == 0, slab == n_slabs - 1, run)
+
+
+cdef void run_passes(const Pool *g, View *view, Box *box, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w, Py_ssize_t n_outputs,
+                     real *scratch, Run *run) noexcept nogil:
+    # The literals make the compiler write one body per pass.
+    cdef int i
+    for i in range(g.n_passes):
+        if g.passes[i] == MAX_PASS: run_pass(MAX_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
+        elif g.passes[i] == MIN_PASS: run_pass(MIN_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
+        elif g.passes[i] == SUM_PASS: run_pass(SUM_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
+        elif g.passes[i] == LONG_SUM_PASS: run_pass(LONG_SUM_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
+        elif g.passes[i] == ABS_PASS: run_pass(ABS_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
+        elif g.passes[i] == TOP_PASS: run_pass(TOP_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
+        elif g.passes[i] == SQUARE_PASS: run_pass(SQUARE_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
+        elif g.passes[i] == WHOLE_POWER_PASS: run_pass(WHOLE_POWER_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
+        elif g.passes[i] == POWER_PASS: run_pass(POWER_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
+
+
+cdef inline int64_t cell_of(const Pool *g, Py_ssize_t corner, Py_ssize_t tap) noexcept nogil:
+    """Flat cell of a tap in the input plane, where ``corner`` is that of tap 0."""
+    cdef Py_ssize_t n1 = g.axis[1].n_taps, n2 = g.axis[2].n_taps
+    if tap < 0:
+        return NO_CELL
+    if g.cells != NULL:
+        return corner + g.cells[tap]
+    return corner + ((tap // (n1 * n2) * g.axis[0].step * g.axis[1].n_in + tap // n2 % n1 * g.axis[1].step)
+                     * g.axis[2].n_in + tap % n2 * g.axis[2].step)
+
+
+cdef void put_index(const Pool *g, const real *taps, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w, Py_ssize_t n_outputs,
+                    Py_ssize_t n, int64_t *index) noexcept nogil:
     """Taps [output, lane] of a run of a row as flat cells of the input plane."""
     cdef const Axis *axes = &g.axis[0]
-    cdef Py_ssize_t o, i, corner = (((axes[0].start + d * axes[0].stride) * axes[1].n_in
-                                     + axes[1].start + h * axes[1].stride) * axes[2].n_in
-                                    + axes[2].start + w * axes[2].stride)
-    for i in range(n):
+    cdef Py_ssize_t o, i, row = ((axes[0].start + place(g, 0, d) * axes[0].stride) * axes[1].n_in
+                                 + axes[1].start + place(g, 1, h) * axes[1].stride) * axes[2].n_in + axes[2].start
+    if g.y_c == 1:
         for o in range(n_outputs):
-            index[i * g.y_c + o * axes[2].y] = (corner + o * axes[2].stride + g.cells[<int>taps[o * BLOCK + i]]
-                                                if taps[o * BLOCK + i] >= 0 else NO_CELL)
-
-
-cdef void pool_rows(const int kind, const Pool *g, const View *view, const Box *box) noexcept nogil:
-    cdef real cells[RUN * BLOCK]
-    cdef real taps[RUN * BLOCK]
-    cdef Py_ssize_t h, w, o, run, n_outputs, at, d = box.out[0]
-    cdef const real *x
-    for h in range(box.out[1], box.out[1] + box.n_out[1]):
-        for run in range(ceil_div(g.axis[2].n_out, RUN)):
-            w = run * RUN
-            n_outputs = min(RUN, g.axis[2].n_out - w)
+            for i in range(n):
+                index[o * axes[2].y + i] = cell_of(g, row + place(g, 2, w + o) * axes[2].stride,
+                                                   <Py_ssize_t>taps[o * BLOCK + i])
+    else:
+        for i in range(n):
             for o in range(n_outputs):
-                x = view.data + (h - box.out[1]) * view.out[1] + (w + o) * view.out[2]
-                pool_output(kind, g, view, x, d, h, w + o, box.n_channels, cells + o * BLOCK, taps + o * BLOCK)
-            at = box.sample * g.y_n + box.channel * g.y_c + d * g.axis[0].y + h * g.axis[1].y + w * g.axis[2].y
-            put_cells(cells, n_outputs, BLOCK, box.n_channels, g.y + at, g.axis[2].y, g.y_c)
-            if kind == MAX_POOL and g.index != NULL:
-                put_index(g, taps, d, h, w, n_outputs, box.n_channels, g.index + at)
+                index[i * g.y_c + o * axes[2].y] = cell_of(g, row + place(g, 2, w + o) * axes[2].stride,
+                                                           <Py_ssize_t>taps[o * BLOCK + i])
 
 
-cdef void pool_item(const int kind, const Pool *g, Py_ssize_t item, real *scratch) noexcept nogil:
-    cdef Py_ssize_t block = item % g.row_blocks
-    cdef const real *x
+# ---------------------------------------------------------------- items
+
+cdef void pool_item(const Pool *g, Py_ssize_t item, real *scratch) noexcept nogil:
+    cdef Py_ssize_t d, h, w, h0, h1, w0, w1, block, n_outputs, at
     cdef View view
     cdef Box box
-    pool_box(g, &box)
-    box.out[1] = part(g.axis[1].n_out, g.row_blocks, block)
-    box.n_out[1] = part(g.axis[1].n_out, g.row_blocks, block + 1) - box.out[1]
+    cdef Run run
+    w0 = part(g.n_out[2], g.column_blocks, item % g.column_blocks)
+    w1 = part(g.n_out[2], g.column_blocks, item % g.column_blocks + 1)
+    item //= g.column_blocks
+    h0 = part(g.n_out[1], g.row_blocks, item % g.row_blocks)
+    h1 = part(g.n_out[1], g.row_blocks, item % g.row_blocks + 1)
     item //= g.row_blocks
-    box.out[0] = item % g.axis[0].n_out
-    item //= g.axis[0].n_out
+    d = item % g.n_out[0]
+    item //= g.n_out[0]
     box.channel = part(g.channels, g.channel_blocks, item % g.channel_blocks)
     box.n_channels = part(g.channels, g.channel_blocks, item % g.channel_blocks + 1) - box.channel
     box.sample = item // g.channel_blocks
-    x = g.x + box.sample * g.x_n
+    set_places(&box, g, 0, d, d + 1)
+    set_places(&box, g, 1, h0, h1)
+    set_places(&box, g, 2, w0, w1)
+    view_slab(g, 0, &box, scratch, &view)
+    for h in range(h0, h1):
+        for block in range(ceil_div(w1 - w0, RUN)):
+            w = w0 + block * RUN
+            n_outputs = min(RUN, w1 - w)
+            run_passes(g, &view, &box, d, h, w, n_outputs, scratch, &run)
+            at = box.sample * g.y_n + box.channel * g.y_c + d * g.axis[0].y + h * g.axis[1].y + w * g.axis[2].y
+            put_cells(run.best, n_outputs, BLOCK, box.n_channels, g.y + at, g.axis[2].y, g.y_c)
+            if g.index != NULL:
+                put_index(g, run.tap, d, h, w, n_outputs, box.n_channels, g.index + at)
+
+
+cdef inline void set_places(Box *box, const Pool *g, int axis, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Cover the places of outputs first .. last - 1."""
+    box.out[axis] = place(g, axis, first)
+    box.n_out[axis] = place(g, axis, last - 1) - box.out[axis] + 1
+
+
+cdef void view_slab(const Pool *g, Py_ssize_t slab, Box *box, real *scratch, View *view) noexcept nogil:
+    """The input of a box's places and of one slab of their taps."""
+    cdef const real *x = g.x + box.sample * g.x_n
+    cdef int i
+    for i in range(2, -1, -1):
+        box.tap[i] = slab % g.n_slabs[i] * g.slab[i]
+        box.n_taps[i] = min(g.slab[i], g.axis[i].n_taps - box.tap[i])
+        slab //= g.n_slabs[i]
     if g.in_place:
-        view_in_place(g.axis, x, g.x_c, &box, &view)
+        view_in_place(g.axis, x, g.x_c, box, view)
     else:
-        view_in_scratch(g.axis, x, g.x_c, &box, CHANNELS_ADJACENT, False, scratch, &view)
-    pool_rows(kind, g, &view, &box)
+        view_in_scratch(g.axis, x, g.x_c, box, CHANNELS_ADJACENT, False, scratch, view)
 
 
-cdef inline void pool_box(const Pool *g, Box *box) noexcept nogil:
-    """All taps of one row of outputs of the largest block of channels."""
+cdef Py_ssize_t largest_scratch(const Pool *g, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    """Reals of scratch for a slab of so many outputs, wherever they are."""
+    cdef Box box
     cdef int i
     for i in range(3):
-        box.out[i], box.n_out[i], box.tap[i], box.n_taps[i] = 0, 1, 0, g.axis[i].n_taps
-    box.n_out[2] = g.axis[2].n_out
-    box.channel, box.n_channels = 0, ceil_div(g.channels, g.channel_blocks)
+        box.n_taps[i] = g.slab[i]
+    box.n_out[0] = 1
+    # Places of outputs are spread evenly: between output o and o + k are at most ceil(k * places / outputs).
+    box.n_out[1] = ceil_div((rows - 1) * g.axis[1].n_out, g.n_out[1]) + 1
+    box.n_out[2] = ceil_div((columns - 1) * g.axis[2].n_out, g.n_out[2]) + 1
+    box.n_channels = ceil_div(g.channels, g.channel_blocks)
+    return (scratch_size(g.axis, &box, CHANNELS_ADJACENT) + 63) // 64 * 64
 
 
 cdef void plan_pool(Pool *g) noexcept nogil:
-    cdef Py_ssize_t rows = 1
-    cdef Box box
+    """Whole rows, as many as fit; else a part of one; else a run of outputs and slabs of its taps."""
+    cdef Py_ssize_t rows = 1, columns = g.n_out[2], n_reals = POOL_BYTES // sizeof(real)
+    cdef int i
     g.in_place = g.x_c == 1 or g.channels == 1
     g.channel_blocks = ceil_div(g.channels, BLOCK)
     g.scratch_size = 0
-    pool_box(g, &box)
+    for i in range(3):
+        g.slab[i] = g.axis[i].n_taps
     if not g.in_place:
-        while rows < g.axis[1].n_out:
-            box.n_out[1] = rows + 1
-            if scratch_size(g.axis, &box, CHANNELS_ADJACENT) * <Py_ssize_t>sizeof(real) > POOL_BYTES:
-                break
-            rows += 1
-        box.n_out[1] = rows
-        g.scratch_size = (scratch_size(g.axis, &box, CHANNELS_ADJACENT) + 63) // 64 * 64
-    g.row_blocks = ceil_div(g.axis[1].n_out, rows)
-    g.n_items = g.batch * g.channel_blocks * g.axis[0].n_out * g.row_blocks
+        if largest_scratch(g, rows, columns) * <Py_ssize_t>sizeof(real) > ROW_BYTES:
+            while columns > RUN and largest_scratch(g, rows, columns) > n_reals:
+                columns = max(RUN, columns // 2)
+            i = 0
+            while i < 3 and largest_scratch(g, rows, columns) > n_reals:
+                if g.slab[i] > 1:
+                    g.slab[i] = ceil_div(g.slab[i], 2)
+                else:
+                    i += 1
+        else:
+            while rows < g.n_out[1] and largest_scratch(g, rows + 1, columns) <= n_reals:
+                rows += 1
+        g.scratch_size = largest_scratch(g, rows, columns)
+    for i in range(3):
+        g.n_slabs[i] = ceil_div(g.axis[i].n_taps, g.slab[i])
+    g.row_blocks, g.column_blocks = ceil_div(g.n_out[1], rows), ceil_div(g.n_out[2], columns)
+    g.n_items = g.batch * g.channel_blocks * g.n_out[0] * g.row_blocks * g.column_blocks
 
 
-cdef int pool_forward(const int kind, Pool *g, int n_threads) noexcept nogil:
-    """-1 when there is no memory for scratch."""
+cdef void pool_forward(Pool *g, int n_threads):
     cdef Py_ssize_t i, item
     cdef real *scratch
-    plan_pool(g)
-    scratch = <real *>malloc((g.scratch_size * n_threads + 64) * sizeof(real))
-    if scratch == NULL:
-        return -1
-    for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-        for item in range(part(g.n_items, n_threads, i), part(g.n_items, n_threads, i + 1)):
-            pool_item(kind, g, item, aligned(scratch) + i * g.scratch_size)
-    free(scratch)
-    return 0
-
-
-def max_pool(cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, cnp.ndarray table, cnp.ndarray inside,
-             cnp.ndarray cells, bint channels_last, int n_threads):
-    """Maximum of every window into y and its flat index in the input plane into index (or None).
-
-    y and index are C-contiguous.
-    """
-    cdef Pool g
-    cdef int failed
-    set_pool(&g, x, y, table, inside, channels_last)
-    if index is not None:
-        g.cells = <const Py_ssize_t *>cnp.PyArray_DATA(cells)
-        g.index = <int64_t *>cnp.PyArray_DATA(index)
     with nogil:
-        failed = pool_forward(MAX_POOL, &g, n_threads)
-    if failed:
+        plan_pool(g)
+        scratch = <real *>malloc((g.scratch_size * n_threads + 64) * sizeof(real))
+        if scratch != NULL:
+            for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
+                for item in range(part(g.n_items, n_threads, i), part(g.n_items, n_threads, i + 1)):
+                    pool_item(g, item, aligned(scratch) + i * g.scratch_size)
+            free(scratch)
+    if scratch == NULL:
         raise MemoryError("cyconv: no memory for the scratch of the pooling")
 
 
-def avg_pool(cnp.ndarray x, cnp.ndarray y, cnp.ndarray table, cnp.ndarray inside, cnp.ndarray counts, double divisor,
-             bint channels_last, int n_threads):
+# y and index are C-contiguous in all of the following.
+
+def extreme_pool(cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, cnp.ndarray table, cnp.ndarray windows,
+                 cnp.ndarray cells, bint smallest, bint channels_last, int n_threads):
+    """Maximum or minimum of every window into y and its flat index in the input plane into index (or None)."""
+    cdef Pool g
+    set_pool(&g, x, y, table, windows, channels_last)
+    g.passes[0] = MIN_PASS if smallest else MAX_PASS
+    if index is not None:
+        g.index = <int64_t *>cnp.PyArray_DATA(index)
+        g.cells = <const Py_ssize_t *>cnp.PyArray_DATA(cells) if cells is not None else NULL
+    pool_forward(&g, n_threads)
+
+
+def sum_pool(cnp.ndarray x, cnp.ndarray y, cnp.ndarray table, cnp.ndarray windows, cnp.ndarray counts, double divisor,
+             bint in_double, bint channels_last, int n_threads):
     """Sum of every window over ``divisor``, or over the product of its ``counts`` when that is 0."""
     cdef Pool g
-    cdef int failed
-    set_pool(&g, x, y, table, inside, channels_last)
+    set_pool(&g, x, y, table, windows, channels_last)
     set_counts(&g, counts, divisor)
-    with nogil:
-        failed = pool_forward(AVG_POOL, &g, n_threads)
-    if failed:
-        raise MemoryError("cyconv: no memory for the scratch of the pooling")
+    g.passes[0] = LONG_SUM_PASS if in_double else SUM_PASS
+    pool_forward(&g, n_threads)
 
 
-# ---------------------------------------------------------------- backward
-
-cdef void avg_backward_planes(const Pool *g, Py_ssize_t n, Py_ssize_t c, Py_ssize_t channels) noexcept nogil:
-    """Here y is dy and x, written, is dx: dx[cell(o, tap)] += dy[o] / divisor(o)."""
-    cdef const Axis *axes = &g.axis[0]
-    cdef real *dx = <real *>g.x + n * g.x_n + c * g.x_c
-    cdef real *cell
-    cdef const real *dy = g.y + n * g.y_n + c * g.y_c
-    cdef const real *grad
-    cdef Py_ssize_t d, h, w, t, r, s, i
-    cdef real by
-    for d in range(axes[0].n_out):
-        for h in range(axes[1].n_out):
-            for w in range(axes[2].n_out):
-                by = divisor(g, d, h, w)
-                grad = dy + d * axes[0].y + h * axes[1].y + w * axes[2].y
-                for t in range(g.inside[0][2 * d], g.inside[0][2 * d] + g.inside[0][2 * d + 1]):
-                    for r in range(g.inside[1][2 * h], g.inside[1][2 * h] + g.inside[1][2 * h + 1]):
-                        for s in range(g.inside[2][2 * w], g.inside[2][2 * w] + g.inside[2][2 * w + 1]):
-                            cell = (dx + (axes[0].start + d * axes[0].stride + t * axes[0].step) * axes[0].x
-                                    + (axes[1].start + h * axes[1].stride + r * axes[1].step) * axes[1].x
-                                    + (axes[2].start + w * axes[2].stride + s * axes[2].step) * axes[2].x)
-                            for i in range(channels):
-                                cell[i * g.x_c] += grad[i * g.y_c] / by
-
-
-cdef void max_backward_planes(const Pool *g, Py_ssize_t n, Py_ssize_t c, Py_ssize_t channels) noexcept nogil:
-    """dx[index[o]] += dy[o]; dy, index and dx are contiguous, so that a plane is one axis."""
-    cdef real *dx = <real *>g.x + n * g.x_n + c * g.x_c
-    cdef Py_ssize_t at = n * g.y_n + c * g.y_c, o, i, cell
-    for o in range(g.axis[2].n_out):
-        for i in range(channels):
-            cell = g.index[at + o * g.axis[2].y + i * g.y_c]
-            if cell >= 0:
-                dx[cell * g.axis[2].x + i * g.x_c] += g.y[at + o * g.axis[2].y + i * g.y_c]
-
-
-cdef void pool_backward(const int kind, const Pool *g, bint channels_last, int n_threads) noexcept nogil:
-    """Single planes to threads, or blocks of channels where these are last."""
-    cdef Py_ssize_t blocks = g.channels, tasks, task, i
-    if channels_last:
-        blocks = 1 if g.batch >= n_threads else min(g.channels, n_threads)
-    tasks = g.batch * blocks
-    for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-        for task in range(part(tasks, n_threads, i), part(tasks, n_threads, i + 1)):
-            backward_task(kind, g, task // blocks, part(g.channels, blocks, task % blocks),
-                          part(g.channels, blocks, task % blocks + 1))
-
-
-cdef inline void backward_task(const int kind, const Pool *g, Py_ssize_t n, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    if kind == MAX_POOL:
-        max_backward_planes(g, n, first, last - first)
-    else:
-        avg_backward_planes(g, n, first, last - first)
-
-
-def max_pool_backward(cnp.ndarray dy, cnp.ndarray index, cnp.ndarray dx, bint channels_last, int n_threads):
-    """Add dy to the cells of the zeroed dx that ``index`` names; -1 names none.
-
-    All are C-contiguous. Returns the flat position of the first index outside its plane, with dx
-    untouched, or -1.
-    """
+def lp_pool(cnp.ndarray x, cnp.ndarray y, cnp.ndarray table, cnp.ndarray windows, double p, bint channels_last, int n_threads):
+    """(sum |x|**p)**(1/p) of every window; p > 0, infinity for the largest |x|."""
     cdef Pool g
-    cdef Py_ssize_t plane, outputs, i, bad = -1, size = cnp.PyArray_SIZE(index)
-    cdef const int64_t *indices = <const int64_t *>cnp.PyArray_DATA(index)
-    cdef int c_axis = dx.ndim - 1 if channels_last else 1
-    g.batch, g.channels = dx.shape[0], dx.shape[c_axis]
-    if size == 0 or cnp.PyArray_SIZE(dx) == 0:
-        plane = outputs = 0
-    else:
-        plane = cnp.PyArray_SIZE(dx) // (g.batch * g.channels)
-        outputs = size // (g.batch * g.channels)
-    g.axis[2].n_out = outputs
-    g.x_n, g.y_n = plane * g.channels, outputs * g.channels
-    g.x_c = 1 if channels_last else plane
-    g.y_c = 1 if channels_last else outputs
-    g.axis[2].x = g.axis[2].y = g.channels if channels_last else 1
-    g.x, g.y, g.index = <const real *>cnp.PyArray_DATA(dx), <real *>cnp.PyArray_DATA(dy), <int64_t *>cnp.PyArray_DATA(index)
-    with nogil:
-        for i in range(size):
-            if not NO_CELL <= indices[i] < plane:
-                bad = i
-                break
-        if bad < 0:
-            pool_backward(MAX_POOL, &g, channels_last, n_threads)
-    return bad
-
-
-def avg_pool_backward(cnp.ndarray dy, cnp.ndarray dx, cnp.ndarray table, cnp.ndarray inside, cnp.ndarray counts,
-                      double divisor, bint channels_last, int n_threads):
-    """Spread dy over the cells of each window into the zeroed dx."""
-    cdef Pool g
-    set_pool(&g, dx, dy, table, inside, channels_last)
-    set_counts(&g, counts, divisor)
-    with nogil:
-        pool_backward(AVG_POOL, &g, channels_last, n_threads)
+    set_pool(&g, x, y, table, windows, channels_last)
+    g.p = p
+    g.passes[0] = ABS_PASS if p == 1 else TOP_PASS
+    if p == 2 and sizeof(real) == 4:
+        g.passes[0] = SQUARE_PASS
+    elif p != 1 and p != HUGE_VAL:
+        g.n_passes = 2
+        g.passes[1] = SQUARE_PASS if p == 2 else WHOLE_POWER_PASS if p in range(3, MAX_WHOLE + 1) else POWER_PASS
+    pool_forward(&g, n_threads)

@@ -1,115 +1,33 @@
-"""Pooling and its gradients: user forms -> plan -> arrays -> one kernel call."""
+"""Maximum, minimum, mean and sum of windows, and their gradients.
 
-from functools import lru_cache
-from math import isfinite, prod
-from numbers import Real
-from typing import NamedTuple
+Norms are in `norm_pooling`, any other function of a window in `custom_pooling`, other than windows in
+`adaptive_pooling` and `global_pooling`.
+"""
 
 import numpy as np
 
-from .. import _arrays, _geometry, _kernels
-from ._ranked import (
-    batched,
-    check_shape,
-    every_rank,
-    frozen,
-    input_shape_of,
-    names_of_ranks,
-    shape_of,
-    spatial_of,
-    team,
+from .. import _arrays, _geometry
+from ._pooling import (
+    as_comparable,
+    as_indices,
+    check_channels,
+    checked_rank,
+    extremes,
+    mean_divisor,
+    move,
+    pool_rank,
+    prepare,
+    sums,
+    sums_backward,
 )
+from ._ranked import batched, check_shape, every_rank, input_shape_of, names_of_ranks
 
-__all__ = names_of_ranks("max_pool{}", "avg_pool{}", "max_pool{}_backward", "avg_pool{}_backward")
-
-# Taps are counted in floats inside the kernels.
-MAX_TAPS = 2**24
-
-# A cell takes about as long as so many multiplications of a convolution.
-WORK_PER_CELL = 16
+__all__ = names_of_ranks(
+    "max_pool{}", "min_pool{}", "avg_pool{}", "sum_pool{}",
+    "max_pool{}_backward", "min_pool{}_backward", "avg_pool{}_backward", "sum_pool{}_backward")
 
 
-class Plan(NamedTuple):
-    """What the shapes and parameters of a pooling determine."""
-
-    out_shape: tuple
-    table: np.ndarray              # the window as _geometry.phase_table
-    inside: np.ndarray             # per output of each axis in turn: first tap and number of taps inside x
-    counts: dict                   # for count_include_pad False, True: cells that count, per axis and output
-    cells: tuple                   # arguments of `cells_of_taps`, which only maxima with indices need
-    work: int                      # cells visited, as multiplications that take as long
-
-
-@lru_cache(maxsize=256, typed=True)
-def plan_pool(function, x_shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last):
-    """The `Plan` of a batch; all checks of shapes and parameters."""
-    sizes = spatial_of(x_shape, channels_last)
-    stride = kernel_size if stride is None else stride
-    windows = _geometry.windows(function, sizes, kernel_size, stride, padding, dilation)
-    outputs = _geometry.output_sizes(function, sizes, windows, ceil_mode)
-    taps = prod(w.kernel for w in windows)
-    if taps > MAX_TAPS:
-        raise ValueError(f"{function}: kernel_size must have at most {MAX_TAPS} cells, got {kernel_size!r}")
-    channels = x_shape[-1 if channels_last else 1]
-    out_shape = shape_of(x_shape[0], channels, outputs, channels_last)
-    _geometry.check_elements(function, out_shape)
-    unit = [(0, 1)] * (3 - len(sizes))
-    inside = unit + [span for n, w, o in zip(sizes, windows, outputs) for span in w.taps_in(0, n, o)]
-    padded = unit + [span for n, w, o in zip(sizes, windows, outputs) for span in w.taps_in(-w.low, n + w.high, o)]
-    return Plan(
-        out_shape,
-        np.array(_geometry.phase_table(windows, outputs), np.intp),
-        np.array(inside, np.intp),
-        {include: np.array([n for _, n in spans], np.intp) for include, spans in ((False, inside), (True, padded))},
-        (sizes, windows),
-        prod(out_shape) * taps * WORK_PER_CELL,
-    )
-
-
-@lru_cache(maxsize=16)
-def cells_of_taps(sizes, windows):
-    """Flat distance in the input plane from the first tap of a window to each of its taps."""
-    cells = np.zeros((), np.int64)
-    for n, w in zip(sizes, windows):
-        cells = cells[..., None] * n + np.arange(w.kernel) * w.dilation
-    return cells.ravel()
-
-
-def pool_rank(function, rank, kernel_size, ndim):
-    """The rank of a pooling, from the name, the kernel size, or a batch of ``ndim`` axes."""
-    if rank is not None:
-        return rank
-    sizes = _geometry.as_tuple(kernel_size)
-    return checked_rank(function, ndim - 2 if sizes is None or len(sizes) == 1 else len(sizes))
-
-
-def checked_rank(function, rank):
-    if not 1 <= rank <= 3:
-        raise ValueError(f"{function}: arrays must have 1 to 3 spatial axes, got {rank}")
-    return rank
-
-
-def prepare(function, x_shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last):
-    return plan_pool(function, x_shape, frozen(kernel_size), frozen(stride), frozen(padding), frozen(dilation),
-                     bool(ceil_mode), channels_last)
-
-
-def check_exact(function, x):
-    """Refuse integers that float64, in which they are compared, cannot hold."""
-    if x.dtype.itemsize == 8 and x.dtype.kind in "iu" and x.size and max(int(x.max()), -int(x.min())) > 2**53:
-        raise TypeError(f"{function}: x has {x.dtype} values beyond 2**53, which are not compared exactly; "
-                        "pass smaller integers or floats")
-    return x
-
-
-def in_dtype(y, dtype):
-    """``y`` in the dtype of the input; an integer that stands for -inf is the smallest there is."""
-    if y.dtype == dtype:
-        return y
-    if dtype.kind == "f":
-        return y.astype(dtype.newbyteorder("="))
-    smallest = np.iinfo(dtype).min if dtype.kind in "iu" else False
-    return np.where(np.isneginf(y), smallest, np.nan_to_num(y)).astype(dtype.newbyteorder("="))
+# ---------------------------------------------------------------- maximum and minimum
 
 
 def _max_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilation=1, ceil_mode=False,
@@ -166,18 +84,55 @@ def _max_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilatio
            [7., 8.]]), array([[4, 5],
            [7, 8]]))
     """
+    return extreme_pool(function, rank, False, x, (kernel_size, stride, padding, dilation, ceil_mode), return_indices,
+                        data_format, n_threads)
+
+
+def _min_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilation=1, ceil_mode=False,
+              return_indices=False, data_format="channels_first", n_threads=None):
+    """Minimum of every window.
+
+    Parameters
+    ----------
+    x : array_like of shape (N, C, SPATIAL) or (C, SPATIAL)
+        Input, or with the channels last; integers of more than 53 bits are refused.
+    kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, n_threads
+        As in `max_pool2d`.
+
+    Returns
+    -------
+    values : ndarray of shape (N, C, OUTPUTS), or as x without N or with channels last
+        Of the dtype of x. NaN wins over numbers. inf, or the largest integer, where a window has no
+        input cell.
+    indices : int64 ndarray of the same shape
+        Only with ``return_indices``: as in `max_pool2d`, of the first minimum (or first NaN).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, parameters or dtypes do not fit.
+
+    References
+    ----------
+    ``-max_pool2d(-x)``, but also for integers whose negative does not exist.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cyconv
+    >>> cyconv.min_pool2d(np.array([[[3, 1, 5, 6], [2, 4, 8, 7]]]), 2)
+    array([[[1, 5]]])
+    """
+    return extreme_pool(function, rank, True, x, (kernel_size, stride, padding, dilation, ceil_mode), return_indices,
+                        data_format, n_threads)
+
+
+def extreme_pool(function, rank, smallest, x, window, return_indices, data_format, n_threads):
     channels_last = _arrays.is_channels_last(function, data_format)
-    given = _arrays.as_array(function, "x", x)
-    (x,) = _arrays.as_reals(function, x=check_exact(function, given))
-    x, is_single = batched(function, "x", x, pool_rank(function, rank, kernel_size, x.ndim), channels_last)
-    plan = prepare(function, x.shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
-    y = np.empty(plan.out_shape, x.dtype)
-    indices = np.empty(plan.out_shape, np.int64) if return_indices else None
-    if y.size:
-        _kernels.kernels[x.dtype].max_pool(x, y, indices, plan.table, plan.inside,
-                                           cells_of_taps(*plan.cells) if return_indices else None, channels_last,
-                                           team(n_threads, plan.work))
-    y = in_dtype(y, given.dtype)
+    given, x = as_comparable(function, x)
+    x, is_single = batched(function, "x", x, pool_rank(function, rank, window[0], x.ndim), channels_last)
+    plan = prepare(function, x.shape, *window, channels_last)
+    y, indices = extremes(plan, x, given, smallest, return_indices, channels_last, n_threads)
     if is_single:
         y, indices = y[0], indices[0] if return_indices else None
     return (y, indices) if return_indices else y
@@ -222,45 +177,51 @@ def _max_pool_backward(function, rank, grad_out, indices, input_shape, *, data_f
     (grad_out,) = _arrays.as_reals(function, grad_out=grad_out)
     if rank is None:
         rank = checked_rank(function, len(_geometry.as_tuple(input_shape) or ()) - 2)
+    given = grad_out.shape
     grad_out, is_single = batched(function, "grad_out", grad_out, rank, channels_last)
     shape = input_shape_of(function, input_shape, rank, is_single)
-    indices = _arrays.as_array(function, "indices", indices)
-    if indices.dtype.kind not in "iu":
-        raise TypeError(f"{function}: indices must be integers, got dtype {indices.dtype}")
-    indices = indices[None] if is_single else indices
-    check_shape(function, "indices", indices, grad_out.shape)
-    axis = -1 if channels_last else 1
-    if grad_out.shape[0] != shape[0] or grad_out.shape[axis] != shape[axis]:
-        raise ValueError(f"{function}: grad_out of shape {grad_out.shape} and input_shape {shape} differ in N or C")
-    plane = prod(spatial_of(shape, channels_last))
-    if indices.dtype == np.uint64 and (indices >= plane).any():  # before large ones become negative
-        raise outside(function, indices, np.argmax(indices >= plane), plane)
-    indices = np.ascontiguousarray(indices, np.int64)
+    indices = as_indices(function, indices, given)
+    check_channels(function, grad_out, shape, channels_last)
     dx = np.zeros(shape, grad_out.dtype)
-    bad = _kernels.kernels[dx.dtype].max_pool_backward(np.ascontiguousarray(grad_out), indices, dx, channels_last,
-                                                       team(n_threads, grad_out.size * WORK_PER_CELL))
-    if bad >= 0:
-        raise outside(function, indices, bad, plane)
+    indices = indices[None] if is_single else indices
+    move(function, "max_pool_backward", np.ascontiguousarray(grad_out), indices, dx, channels_last, n_threads)
     return dx[0] if is_single else dx
 
 
-def outside(function, indices, flat, plane):
-    position = tuple(int(i) for i in np.unravel_index(flat, indices.shape))
-    return ValueError(f"{function}: index {indices[position]} at position {position} is outside the input plane of "
-                      f"{plane} cells")
+def _min_pool_backward(function, rank, grad_out, indices, input_shape, *, data_format="channels_first",
+                       n_threads=None):
+    """Gradient of a minimum pooling: grad_out added up at the cells of the minima.
+
+    Parameters
+    ----------
+    grad_out : array_like of shape (N, C, OUTPUTS) or (C, OUTPUTS)
+        Gradient with respect to the values, in the layout of ``data_format``.
+    indices, input_shape, data_format, n_threads
+        As in `max_pool2d_backward`.
+
+    Returns
+    -------
+    ndarray of shape ``input_shape``
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `max_pool2d_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cyconv
+    >>> x = np.array([[[1.0, 3.0, 2.0, 0.0]]])
+    >>> values, indices = cyconv.min_pool2d(x, (1, 2), 1, return_indices=True)
+    >>> cyconv.min_pool2d_backward(np.ones_like(values), indices, x.shape)
+    array([[[1., 0., 1., 1.]]])
+    """
+    return _max_pool_backward(function, rank, grad_out, indices, input_shape, data_format=data_format,
+                              n_threads=n_threads)
 
 
-def mean_divisor(function, divisor_override, dtype):
-    """What the kernel divides by, 0.0 for the number of cells that count."""
-    if divisor_override is None:
-        return 0.0
-    is_number = isinstance(divisor_override, Real)
-    with np.errstate(over="ignore", under="ignore"):
-        value = float(dtype.type(divisor_override)) if is_number else 0.0
-    if value == 0 or not isfinite(value):
-        kind = ValueError if is_number else TypeError
-        raise kind(f"{function}: divisor_override must be a finite {dtype} other than 0, got {divisor_override!r}")
-    return value
+# ---------------------------------------------------------------- mean and sum
 
 
 def _avg_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilation=1, ceil_mode=False,
@@ -282,7 +243,7 @@ def _avg_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilatio
     Returns
     -------
     ndarray of shape (N, C, OUTPUTS), or as x without N or with channels last
-        NaN where a window has no cell that counts.
+        NaN where a window has no cell that counts. Windows of more than 64 cells are summed in float64.
 
     Raises
     ------
@@ -305,11 +266,7 @@ def _avg_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilatio
     x, is_single = batched(function, "x", x, pool_rank(function, rank, kernel_size, x.ndim), channels_last)
     plan = prepare(function, x.shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
     divisor = mean_divisor(function, divisor_override, x.dtype)
-    y = np.empty(plan.out_shape, x.dtype)
-    if y.size:
-        _kernels.kernels[x.dtype].avg_pool(
-            x, y, plan.table, plan.inside, plan.counts[bool(count_include_pad)], divisor, channels_last,
-            team(n_threads, plan.work))
+    y = sums(plan, x, divisor, bool(count_include_pad), channels_last, n_threads)
     return y[0] if is_single else y
 
 
@@ -352,17 +309,88 @@ def _avg_pool_backward(function, rank, grad_out, input_shape, kernel_size, strid
     plan = prepare(function, shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
     check_shape(function, "grad_out", grad_out, plan.out_shape)
     divisor = mean_divisor(function, divisor_override, grad_out.dtype)
-    dx = np.zeros(shape, grad_out.dtype)
-    if grad_out.size and dx.size:
-        _kernels.kernels[dx.dtype].avg_pool_backward(
-            grad_out, dx, plan.table, plan.inside, plan.counts[bool(count_include_pad)], divisor, channels_last,
-            team(n_threads, plan.work))
+    dx = sums_backward(plan, grad_out, shape, divisor, bool(count_include_pad), channels_last, n_threads)
     return dx[0] if is_single else dx
 
 
+def _sum_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilation=1, ceil_mode=False,
+              data_format="channels_first", n_threads=None):
+    """Sum of every window.
+
+    Parameters
+    ----------
+    x : array_like of shape (N, C, SPATIAL) or (C, SPATIAL)
+        Input, or with the channels last. Converted to float32 or float64 like a convolution's.
+    kernel_size, stride, padding, dilation, ceil_mode, data_format, n_threads
+        As in `max_pool2d`; padding adds nothing.
+
+    Returns
+    -------
+    ndarray of shape (N, C, OUTPUTS), or as x without N or with channels last
+        0 where a window has no input cell. Windows of more than 64 cells are summed in float64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, parameters or dtypes do not fit.
+
+    References
+    ----------
+    `avg_pool2d` with ``divisor_override=1``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cyconv
+    >>> cyconv.sum_pool2d(np.array([[[12.0, 20, 30, 0], [20, 12, 2, 0]]]), 2)
+    array([[[64., 32.]]])
+    """
+    return _avg_pool(function, rank, x, kernel_size, stride, padding, dilation=dilation, ceil_mode=ceil_mode,
+                     divisor_override=1, data_format=data_format, n_threads=n_threads)
+
+
+def _sum_pool_backward(function, rank, grad_out, input_shape, kernel_size, stride=None, padding=0, *, dilation=1,
+                       ceil_mode=False, data_format="channels_first", n_threads=None):
+    """Gradient of a sum pooling: grad_out added to every cell of its window.
+
+    Parameters
+    ----------
+    grad_out : array_like of shape (N, C, OUTPUTS) or (C, OUTPUTS)
+        Gradient with respect to the sums, in the layout of ``data_format``.
+    input_shape : tuple of int
+        Shape of the forward call's x.
+    kernel_size, stride, padding, dilation, ceil_mode, data_format, n_threads
+        As in the forward call.
+
+    Returns
+    -------
+    ndarray of shape ``input_shape``
+
+    Raises
+    ------
+    ValueError, TypeError
+        As the forward call, and if grad_out has not the shape of its result.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cyconv
+    >>> cyconv.sum_pool_backward(np.array([[[4.0, 8.0]]]), (1, 1, 3), 2, 1)
+    array([[[ 4., 12.,  8.]]])
+    """
+    return _avg_pool_backward(function, rank, grad_out, input_shape, kernel_size, stride, padding, dilation=dilation,
+                              ceil_mode=ceil_mode, divisor_override=1, data_format=data_format, n_threads=n_threads)
+
+
 max_pool, max_pool1d, max_pool2d, max_pool3d = every_rank(_max_pool, "max_pool{}")
+min_pool, min_pool1d, min_pool2d, min_pool3d = every_rank(_min_pool, "min_pool{}")
 avg_pool, avg_pool1d, avg_pool2d, avg_pool3d = every_rank(_avg_pool, "avg_pool{}")
+sum_pool, sum_pool1d, sum_pool2d, sum_pool3d = every_rank(_sum_pool, "sum_pool{}")
 max_pool_backward, max_pool1d_backward, max_pool2d_backward, max_pool3d_backward = every_rank(
     _max_pool_backward, "max_pool{}_backward")
+min_pool_backward, min_pool1d_backward, min_pool2d_backward, min_pool3d_backward = every_rank(
+    _min_pool_backward, "min_pool{}_backward")
 avg_pool_backward, avg_pool1d_backward, avg_pool2d_backward, avg_pool3d_backward = every_rank(
     _avg_pool_backward, "avg_pool{}_backward")
+sum_pool_backward, sum_pool1d_backward, sum_pool2d_backward, sum_pool3d_backward = every_rank(
+    _sum_pool_backward, "sum_pool{}_backward")

@@ -14,10 +14,10 @@ from .activation import ACTIVATIONS, ELU, GELU, SELU, Dropout, LeakyReLU, ReLU, 
 from .conv import Conv, ConvTranspose, DepthwiseConv, LocalConv, SeparableConv, TiledConv
 from .dense import Dense, Flatten
 from .norm import BatchNorm
-from .pool import AvgPool, MaxPool
+from .pool import AdaptivePool, AvgPool, GlobalPool, LpPool, Maxout, MaxPool, MinPool, SumPool
 
 __all__ = [
-    "ACTIVATIONS", "ELU", "GELU", "SELU", "AvgPool", "BatchNorm", "Conv", "ConvTranspose", "Dense", "DepthwiseConv",
-    "Dropout", "Flatten", "Layer", "LeakyReLU", "LocalConv", "MaxPool", "Mode", "ReLU", "SeparableConv", "SiLU",
-    "Sigmoid", "Softmax", "Tanh", "TiledConv",
+    "ACTIVATIONS", "ELU", "GELU", "SELU", "AdaptivePool", "AvgPool", "BatchNorm", "Conv", "ConvTranspose", "Dense",
+    "DepthwiseConv", "Dropout", "Flatten", "GlobalPool", "Layer", "LeakyReLU", "LocalConv", "LpPool", "MaxPool",
+    "Maxout", "MinPool", "Mode", "ReLU", "SeparableConv", "SiLU", "Sigmoid", "Softmax", "SumPool", "Tanh", "TiledConv",
 ]

@@ -1,0 +1,275 @@
+"""What all poolings share: the plan of their windows, and the way from arrays to one kernel call.
+
+A plan knows ordinary windows (`prepare`) and the bins of adaptive and global pooling (`prepare_bins`);
+the kernels see no difference.
+"""
+
+from functools import lru_cache
+from math import isfinite, prod
+from numbers import Real
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import _arrays, _geometry, _kernels
+from ._ranked import check_shape, frozen, shape_of, spatial_of, team
+
+# Taps are counted in floats inside the kernels.
+MAX_TAPS = 2**24
+
+# The kernels look the cells of a window up instead of computing them, if it has at most so many.
+TABLE_TAPS = 2**12
+
+# Sums of more cells are added up in float64.
+LONG_SUM = 64
+
+# A cell takes about as long as so many multiplications of a convolution.
+WORK_PER_CELL = 16
+WORK_PER_POWER = 256
+
+
+class Plan(NamedTuple):
+    """What the shapes and parameters of a pooling determine."""
+
+    out_shape: tuple
+    table: np.ndarray       # the windows as _geometry.phase_table, with places for outputs
+    windows: np.ndarray     # per output of each axis in turn: its place, first tap and number of taps inside x
+    counts: dict            # for count_include_pad False, True: cells that count, per axis and output
+    cells: tuple            # arguments of `cells_of_taps`, which only extremes with indices need
+    n_taps: int             # of the largest window
+    work: int               # cells visited
+
+
+def prepare(function, x_shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last):
+    """`plan_windows`, from whatever the user wrote."""
+    return plan_windows(function, x_shape, frozen(kernel_size), frozen(stride), frozen(padding), frozen(dilation),
+                        bool(ceil_mode), channels_last)
+
+
+@lru_cache(maxsize=256, typed=True)
+def plan_windows(function, x_shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last):
+    """The `Plan` of ordinary windows; all checks of shapes and parameters."""
+    sizes = spatial_of(x_shape, channels_last)
+    stride = kernel_size if stride is None else stride
+    windows = _geometry.windows(function, sizes, kernel_size, stride, padding, dilation)
+    outputs = _geometry.output_sizes(function, sizes, windows, ceil_mode)
+    if prod(w.kernel for w in windows) > MAX_TAPS:
+        raise ValueError(f"{function}: kernel_size must have at most {MAX_TAPS} cells, got {kernel_size!r}")
+    inside = [[(o, *span) for o, span in enumerate(w.taps_in(0, n, size))]
+              for n, w, size in zip(sizes, windows, outputs)]
+    padded = [[count for _, count in w.taps_in(-w.low, n + w.high, size)]
+              for n, w, size in zip(sizes, windows, outputs)]
+    return plan_of(function, x_shape, channels_last, windows, outputs, inside, padded)
+
+
+def prepare_bins(function, x_shape, output_size, channels_last):
+    """`plan_bins`, from whatever the user wrote."""
+    return plan_bins(function, x_shape, frozen(output_size), channels_last)
+
+
+@lru_cache(maxsize=256, typed=True)
+def plan_bins(function, x_shape, output_size, channels_last):
+    """The `Plan` of an adaptive pooling: bin i of o covers the cells floor(i n / o) to ceil((i + 1) n / o) - 1."""
+    sizes = spatial_of(x_shape, channels_last)
+    outputs = bin_sizes(function, output_size, sizes)
+    bins = [[(i * n // o, 0, -(-(i + 1) * n // o) - i * n // o) for i in range(o)] for n, o in zip(sizes, outputs)]
+    largest = [max((count for _, _, count in axis), default=1) for axis in bins]
+    windows = [_geometry.Window(max(size, 1)) for size in largest]
+    return plan_of(function, x_shape, channels_last, windows, [max(n, 1) for n in sizes], bins,
+                   [[count for _, _, count in axis] for axis in bins])
+
+
+def bin_sizes(function, output_size, sizes):
+    """Outputs per axis; None in ``output_size`` keeps the size of an axis."""
+    is_single = output_size is None or _geometry.is_integer(output_size)
+    values = (output_size,) * len(sizes) if is_single else _geometry.as_tuple(output_size)
+    if values is not None and len(values) == 1:
+        values *= len(sizes)
+    if values is None or len(values) != len(sizes) or not all(v is None or _geometry.is_integer(v) for v in values):
+        raise (TypeError if values is None else ValueError)(
+            f"{function}: output_size must be an int or None, or {len(sizes)} of them, got {output_size!r}")
+    values = tuple(n if v is None else int(v) for v, n in zip(values, sizes))
+    _geometry.check_range(function, "output_size", values, output_size, 0)
+    return values
+
+
+def plan_of(function, x_shape, channels_last, windows, places, inside, padded):
+    """The `Plan` of windows at so many places per axis, and of what each output has of them."""
+    outputs = [len(axis) for axis in inside]
+    out_shape = shape_of(x_shape[0], x_shape[-1 if channels_last else 1], outputs, channels_last)
+    _geometry.check_elements(function, out_shape)
+    missing, n_taps = 3 - len(windows), prod(w.kernel for w in windows)
+    rows = [(0, 0, 1)] * missing + [row for axis in inside for row in axis]
+    ones = [1] * missing
+    counts = {False: [count for _, _, count in rows], True: ones + [count for axis in padded for count in axis]}
+    return Plan(
+        out_shape,
+        np.array(_geometry.phase_table(windows, places), np.intp),
+        np.array(rows, np.intp),
+        {include: np.array(values, np.intp) for include, values in counts.items()},
+        (spatial_of(x_shape, channels_last), tuple(windows)),
+        n_taps,
+        prod(out_shape) * n_taps,
+    )
+
+
+@lru_cache(maxsize=16)
+def cells_of_taps(sizes, windows):
+    """Flat distance in the input plane from the first tap of a window to each of its taps; None for too many."""
+    if prod(w.kernel for w in windows) > TABLE_TAPS:
+        return None
+    cells = np.zeros((), np.intp)
+    for n, w in zip(sizes, windows):
+        cells = cells[..., None] * n + np.arange(w.kernel) * w.dilation
+    return cells.ravel()
+
+
+def countable(function, plan):
+    if plan.n_taps > MAX_TAPS:
+        raise ValueError(f"{function}: maxima and minima are taken over at most {MAX_TAPS} cells, got {plan.n_taps}")
+    return plan
+
+
+def pool_rank(function, rank, kernel_size, ndim):
+    """The rank of a pooling, from the name, the kernel size, or a batch of ``ndim`` axes."""
+    if rank is not None:
+        return rank
+    sizes = _geometry.as_tuple(kernel_size)
+    return checked_rank(function, ndim - 2 if sizes is None or len(sizes) == 1 else len(sizes))
+
+
+def checked_rank(function, rank):
+    if not 1 <= rank <= 3:
+        raise ValueError(f"{function}: arrays must have 1 to 3 spatial axes, got {rank}")
+    return rank
+
+
+# ---------------------------------------------------------------- dtypes and numbers
+
+
+def as_comparable(function, x):
+    """x as given, and in float32 or float64; integers that these cannot hold are refused."""
+    given = _arrays.as_array(function, "x", x)
+    if given.dtype.itemsize == 8 and given.dtype.kind in "iu" and given.size and (
+            max(int(given.max()), -int(given.min())) > 2**53):
+        raise TypeError(f"{function}: x has {given.dtype} values beyond 2**53, which are not compared exactly; "
+                        "pass smaller integers or floats")
+    return given, _arrays.as_reals(function, x=given)[0]
+
+
+def in_dtype(y, dtype):
+    """``y`` in the dtype of the input; an integer that stands for an infinity is the smallest or largest."""
+    if y.dtype == dtype:
+        return y
+    dtype = dtype.newbyteorder("=")
+    if dtype.kind == "f":
+        return y.astype(dtype)
+    smallest, largest = (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind in "iu" else (False, True)
+    result = np.where(np.isinf(y), 0, y).astype(dtype)
+    result[np.isneginf(y)], result[np.isposinf(y)] = smallest, largest
+    return result
+
+
+def mean_divisor(function, divisor_override, dtype):
+    """What the kernel divides by, 0.0 for the number of cells that count."""
+    if divisor_override is None:
+        return 0.0
+    is_number = isinstance(divisor_override, Real)
+    with np.errstate(over="ignore", under="ignore"):
+        value = float(dtype.type(divisor_override)) if is_number else 0.0
+    if value == 0 or not isfinite(value):
+        kind = ValueError if is_number else TypeError
+        raise kind(f"{function}: divisor_override must be a finite {dtype} other than 0, got {divisor_override!r}")
+    return value
+
+
+def norm_order(function, p):
+    if not isinstance(p, Real) or isinstance(p, bool):
+        raise TypeError(f"{function}: p must be a number > 0 or infinity, got {p!r}")
+    if not p > 0:
+        raise ValueError(f"{function}: p must be > 0, got {p!r}")
+    return float(p)
+
+
+# ---------------------------------------------------------------- kernel calls
+
+
+def extremes(plan, x, given, smallest, return_indices, channels_last, n_threads):
+    """Values, in the dtype of ``given``, and indices or None."""
+    y = np.empty(plan.out_shape, x.dtype)
+    indices = np.empty(plan.out_shape, np.int64) if return_indices else None
+    if y.size:
+        _kernels.kernels[x.dtype].extreme_pool(
+            x, y, indices, plan.table, plan.windows, cells_of_taps(*plan.cells) if return_indices else None, smallest,
+            channels_last, team(n_threads, plan.work * WORK_PER_CELL))
+    return in_dtype(y, given.dtype), indices
+
+
+def sums(plan, x, divisor, include_pad, channels_last, n_threads):
+    """Sums over ``divisor``, or over the cells that count when that is 0."""
+    y = np.empty(plan.out_shape, x.dtype)
+    if y.size:
+        _kernels.kernels[x.dtype].sum_pool(
+            x, y, plan.table, plan.windows, plan.counts[include_pad], divisor, plan.n_taps > LONG_SUM, channels_last,
+            team(n_threads, plan.work * WORK_PER_CELL))
+    return y
+
+
+def sums_backward(plan, grad_out, shape, divisor, include_pad, channels_last, n_threads):
+    dx = np.zeros(shape, grad_out.dtype)
+    if grad_out.size and dx.size:
+        _kernels.kernels[dx.dtype].sum_pool_backward(
+            np.ascontiguousarray(grad_out), dx, plan.table, plan.windows, plan.counts[include_pad], divisor,
+            channels_last, team(n_threads, plan.work * WORK_PER_CELL))
+    return dx
+
+
+def norms(plan, x, p, channels_last, n_threads):
+    y = np.empty(plan.out_shape, x.dtype)
+    if y.size:
+        _kernels.kernels[x.dtype].lp_pool(x, y, plan.table, plan.windows, p, channels_last,
+                                          team(n_threads, plan.work * WORK_PER_POWER))
+    return y
+
+
+def norms_backward(plan, grad_out, x, out, p, channels_last, n_threads):
+    dx = np.zeros(x.shape, x.dtype)
+    if out.size and dx.size:
+        grad_out, x, out = map(np.ascontiguousarray, (grad_out, x, out))
+        _kernels.kernels[dx.dtype].lp_pool_backward(grad_out, x, out, dx, plan.table, plan.windows, p, channels_last,
+                                                    team(n_threads, plan.work * WORK_PER_POWER))
+    return dx
+
+
+def as_indices(function, indices, shape):
+    """``indices`` as an array of integers of ``shape``."""
+    indices = _arrays.as_array(function, "indices", indices)
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"{function}: indices must be integers, got dtype {indices.dtype}")
+    check_shape(function, "indices", indices, shape)
+    return indices
+
+
+def move(function, kernel, values, indices, planes, channels_last, n_threads, which="input"):
+    """Run ``kernel`` between values and the planes, or say which index is outside its plane.
+
+    ``indices`` have the shape that the user gave; N and C of values and planes agree.
+    """
+    plane = prod(spatial_of(planes.shape, channels_last))
+    bad = -1
+    if indices.dtype == np.uint64 and (indices >= plane).any():  # before large ones become negative
+        bad = int(np.argmax(indices >= plane))
+    else:
+        indices = np.ascontiguousarray(indices, np.int64)
+        bad = getattr(_kernels.kernels[planes.dtype], kernel)(
+            values, indices, planes, channels_last, team(n_threads, values.size * WORK_PER_CELL))
+    if bad >= 0:
+        position = tuple(int(i) for i in np.unravel_index(bad, indices.shape))
+        raise ValueError(f"{function}: index {indices[position]} at position {position} is outside the {which} plane "
+                         f"of {plane} cells")
+
+
+def check_channels(function, grad_out, shape, channels_last, name="input_shape"):
+    axis = -1 if channels_last else 1
+    if grad_out.shape[0] != shape[0] or grad_out.shape[axis] != shape[axis]:
+        raise ValueError(f"{function}: grad_out of shape {grad_out.shape} and {name} {shape} differ in N or C")
