@@ -229,7 +229,7 @@ def adaptive_max_pool(x, outputs):
     plane = np.arange(prod(x.shape[2:])).reshape(x.shape[2:])
     values, indices = np.empty((*x.shape[:2], *outputs), x.dtype), np.empty((*x.shape[:2], *outputs), int)
     for o, cells in bins(x.shape[2:], outputs):
-        window = x[cells].reshape(*x.shape[:2], -1)
+        window = flat(x[cells][None])[0]
         values[o], indices[o] = window.max(axis=-1), plane[cells].ravel()[window.argmax(axis=-1)]
     return values, indices
 
@@ -238,7 +238,7 @@ def adaptive_sum_pool(x, outputs):
     """Sums of the bins, and the number of cells of each."""
     y, counts = np.zeros((*x.shape[:2], *outputs), x.dtype), np.zeros(outputs, int)
     for o, cells in bins(x.shape[2:], outputs):
-        y[o] = x[cells].reshape(*x.shape[:2], -1).sum(axis=-1)
+        y[o] = x[cells].sum(axis=tuple(range(2, x.ndim)))
         counts[o] = prod(c.stop - c.start for c in cells[1:])
     return y, counts
 

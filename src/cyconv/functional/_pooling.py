@@ -17,6 +17,9 @@ from ._ranked import check_shape, frozen, shape_of, spatial_of, team
 # Taps are counted in floats inside the kernels.
 MAX_TAPS = 2**24
 
+# Bins of one axis: more than the cells of any array to pool.
+MAX_BINS = 2**24
+
 # The kernels look the cells of a window up instead of computing them, if it has at most so many.
 TABLE_TAPS = 2**12
 
@@ -72,11 +75,15 @@ def plan_bins(function, x_shape, output_size, channels_last):
     """The `Plan` of an adaptive pooling: bin i of o covers the cells floor(i n / o) to ceil((i + 1) n / o) - 1."""
     sizes = spatial_of(x_shape, channels_last)
     outputs = bin_sizes(function, output_size, sizes)
-    bins = [[(i * n // o, 0, -(-(i + 1) * n // o) - i * n // o) for i in range(o)] for n, o in zip(sizes, outputs)]
-    largest = [max((count for _, _, count in axis), default=1) for axis in bins]
-    windows = [_geometry.Window(max(size, 1)) for size in largest]
-    return plan_of(function, x_shape, channels_last, windows, [max(n, 1) for n in sizes], bins,
-                   [[count for _, _, count in axis] for axis in bins])
+    _geometry.check_elements(function, outputs)
+    bins = []
+    for n, o in zip(sizes, outputs):
+        i = np.arange(o, dtype=np.intp)
+        first = i * n // max(o, 1)
+        bins.append(np.stack([first, np.zeros_like(first), -(-(i + 1) * n // max(o, 1)) - first], axis=1))
+    windows = [_geometry.Window(max(int(axis[:, 2].max(initial=1)), 1)) for axis in bins]
+    places = [max(n, 1) for n in sizes]
+    return plan_of(function, x_shape, channels_last, windows, places, bins, [axis[:, 2] for axis in bins])
 
 
 def bin_sizes(function, output_size, sizes):
@@ -90,6 +97,8 @@ def bin_sizes(function, output_size, sizes):
             f"{function}: output_size must be an int or None, or {len(sizes)} of them, got {output_size!r}")
     values = tuple(n if v is None else int(v) for v, n in zip(values, sizes))
     _geometry.check_range(function, "output_size", values, output_size, 0)
+    if max(values) > MAX_BINS:
+        raise ValueError(f"{function}: output_size must be <= {MAX_BINS}, got {output_size!r}")
     return values
 
 
@@ -99,14 +108,14 @@ def plan_of(function, x_shape, channels_last, windows, places, inside, padded):
     out_shape = shape_of(x_shape[0], x_shape[-1 if channels_last else 1], outputs, channels_last)
     _geometry.check_elements(function, out_shape)
     missing, n_taps = 3 - len(windows), prod(w.kernel for w in windows)
-    rows = [(0, 0, 1)] * missing + [row for axis in inside for row in axis]
-    ones = [1] * missing
-    counts = {False: [count for _, _, count in rows], True: ones + [count for axis in padded for count in axis]}
+    one = np.array([(0, 0, 1)] * missing, np.intp).reshape(missing, 3)
+    rows = np.concatenate([one, *inside]).astype(np.intp)
+    counts = {False: rows[:, 2].copy(), True: np.concatenate([one[:, 2], *padded]).astype(np.intp)}
     return Plan(
         out_shape,
         np.array(_geometry.phase_table(windows, places), np.intp),
-        np.array(rows, np.intp),
-        {include: np.array(values, np.intp) for include, values in counts.items()},
+        rows,
+        counts,
         (spatial_of(x_shape, channels_last), tuple(windows)),
         n_taps,
         prod(out_shape) * n_taps,

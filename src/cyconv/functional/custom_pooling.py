@@ -1,6 +1,7 @@
 """Pooling with any function of the window that works along the last axis of an array, and its gradient."""
 
 from math import prod
+from numbers import Real
 
 import numpy as np
 
@@ -201,11 +202,11 @@ def cells_of_outputs(plan, outputs, channels_last):
 
 def padded_dtype(function, dtype, pad_value):
     """The common dtype of x and pad_value, in the byte order of the machine, and pad_value in it."""
-    if not np.isscalar(pad_value) or np.asarray(pad_value).dtype.kind not in "fiub":
+    if not isinstance(pad_value, (Real, np.bool_)):
         raise TypeError(f"{function}: pad_value must be a number, got {pad_value!r}")
-    dtype = np.result_type(dtype, pad_value).newbyteorder("=")
     try:
-        return dtype, dtype.type(pad_value)
+        common = np.result_type(dtype, pad_value).newbyteorder("=")
+        return common, common.type(pad_value)
     except OverflowError:
         raise ValueError(f"{function}: pad_value {pad_value!r} does not fit the dtype {dtype} of x") from None
 

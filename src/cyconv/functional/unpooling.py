@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import _arrays, _geometry
 from ._pooling import as_comparable, as_indices, check_channels, extremes, in_dtype, move, pool_rank, prepare
-from ._ranked import batched, every_rank, names_of_ranks, shape_of, spatial_of
+from ._ranked import batched, every_rank, frozen, names_of_ranks, shape_of, spatial_of
 
 __all__ = [*names_of_ranks("max_unpool{}", "max_unpool{}_backward"), "maxout", "maxout_backward"]
 
@@ -63,7 +63,8 @@ def _max_unpool(function, rank, x, indices, kernel_size, stride=None, padding=0,
     indices = as_indices(function, indices, x.shape)
     x, is_single = batched(function, "x", x, pool_rank(function, rank, kernel_size, x.ndim), channels_last)
     indices = indices[None] if is_single else indices
-    stride = kernel_size if stride is None else stride
+    kernel_size, padding, dilation = frozen(kernel_size), frozen(padding), frozen(dilation)
+    stride = kernel_size if stride is None else frozen(stride)
     channels = x.shape[-1 if channels_last else 1]
     sizes = unpooled_sizes(function, spatial_of(x.shape, channels_last), kernel_size, stride, padding, dilation,
                            spatial_output_size(function, output_size, x, channels, channels_last, is_single))
@@ -80,7 +81,7 @@ def spatial_output_size(function, output_size, x, channels, channels_last, is_si
     if output_size is None:
         return None
     rank = x.ndim - 2
-    sizes = _geometry.as_tuple(output_size)
+    sizes = _geometry.as_tuple(frozen(output_size))
     full = rank + (1 if is_single else 2)
     if sizes is None or len(sizes) not in (rank, full) or not all(_geometry.is_integer(n) and n >= 0 for n in sizes):
         raise ValueError(f"{function}: output_size must be {rank} or {full} sizes >= 0, "
@@ -102,7 +103,9 @@ def unpooled_sizes(function, outputs, kernel_size, stride, padding, dilation, ou
     windows = _geometry.windows(function, output_size or outputs, kernel_size, stride, padding, dilation)
     exact = [(o - 1) * w.stride + w.extent - w.low - w.high for o, w in zip(outputs, windows)]
     sizes = exact if output_size is None else output_size
-    if any(abs(n - e) >= w.stride for n, e, w in zip(sizes, exact, windows)):
+    # Ceil mode may drop a window that lies in the padding, which stride does not account for.
+    if not all(abs(n - e) < w.stride or w.output_size(n, True) == o
+               for n, e, w, o in zip(sizes, exact, windows, outputs)):
         least, most = (tuple(max(e + sign * (w.stride - 1), 0) for e, w in zip(exact, windows)) for sign in (-1, 1))
         raise ValueError(f"{function}: output_size={tuple(sizes)} not reachable; valid range is {least} to {most}")
     if any(n < 0 for n in sizes):
