@@ -71,6 +71,7 @@ def compute(seed, guarded, dtype, data_format):
         cyconv.max_pool_backward(dplane, indices, plane.shape, **common)
         cyconv.avg_pool(plane, **p.parameters, **common)
         cyconv.avg_pool_backward(dplane, plane.shape, **p.parameters, **common)
+        other_pools(p, plane, dplane, indices, common)
         cyconv.gelu_backward(x, cyconv.gelu(x))
         cyconv.softmax_backward(x, cyconv.softmax(x))
         if x.size:
@@ -80,12 +81,44 @@ def compute(seed, guarded, dtype, data_format):
             cyconv.batch_norm_backward(x, x, mean, finite, **common)
 
 
+def other_pools(p, plane, dplane, indices, common):
+    """The kinds of pooling that differ from maximum and mean, some with windows too large for the scratch."""
+    window = {**p.parameters, **common}
+    cyconv.min_pool(plane, **window, return_indices=True)
+    cyconv.sum_pool_backward(cyconv.sum_pool(plane, **window), plane.shape, **window)
+    for order in (1, 2, 3, 2.5, np.inf):
+        norm = cyconv.lp_pool(plane, order, **window)
+        cyconv.lp_pool_backward(dplane, plane, norm, order, **window)
+    del window["ceil_mode"]
+    cyconv.max_unpool(dplane, indices, **window, output_size=p.sizes)
+    cyconv.max_unpool_backward(plane, indices, **common)
+    bins = cyconv.adaptive_avg_pool(plane, 1 + p.seed % 4, **common)
+    cyconv.adaptive_avg_pool_backward(bins, plane.shape, **common)
+    cyconv.adaptive_max_pool(plane, 1 + p.seed % 4, return_indices=True, **common)
+    _, where = cyconv.global_max_pool(plane, return_indices=True, **common)
+    cyconv.global_max_pool_backward(where, where, plane.shape, **common)
+    cyconv.maxout(plane, 1, return_indices=True)
+
+
+def compute_large(guarded):
+    """Windows that come to the kernel in slabs."""
+    with mock.patch.multiple(np, empty=guarded.empty, zeros=guarded.zeros):
+        for shape, kernel_size, stride in (((1, 70, 3000), 2500, 7), ((1, 66, 60, 70), (50, 20), 9),
+                                           ((1, 33, 6, 23, 40), (5, 20, 40), 1)):
+            x = guarded.copy(np.ones(shape, np.float32))
+            cyconv.max_pool(x, kernel_size, stride, kernel_size, return_indices=True)
+            cyconv.lp_pool(x, 3, kernel_size, stride)
+            cyconv.adaptive_avg_pool(x, 2)
+
+
 def main(isa, first, last):
     _kernels.use(isa)
     _ranked.SERIAL_WORK = -1
     for seed, at_end, dtype in product(range(int(first), int(last)), (False, True), (np.float32, np.float64)):
         print(seed, at_end, dtype.__name__, file=sys.stderr, flush=True)
         compute(seed, Guarded(at_end), dtype, LAYOUTS[seed % 2])
+    compute_large(Guarded(True))
+    compute_large(Guarded(False))
 
 
 def run(*arguments):

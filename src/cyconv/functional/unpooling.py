@@ -211,13 +211,16 @@ def maxout(x, pieces, axis=1, *, return_indices=False, n_threads=None):
     given, x = as_comparable("maxout", x)
     axis = checked_axis("maxout", "x", x, axis)
     (pieces,) = _geometry.per_axis("maxout", "pieces", pieces, 1, 1)
-    if x.shape[axis] % pieces or not x.shape[axis]:
+    if x.shape[axis] % pieces:
         raise ValueError(f"maxout: pieces={pieces} must divide the {x.shape[axis]} channels of x "
                          f"(axis {axis} of shape {x.shape})")
-    rows, channels_last = as_rows(x, axis)
-    plan = prepare("maxout", rows.shape, pieces, None, 0, 1, False, channels_last)
-    y, indices = extremes(plan, rows, given, False, return_indices, channels_last, n_threads)
     shape = (*x.shape[:axis], x.shape[axis] // pieces, *x.shape[axis + 1:])
+    if x.size:
+        rows, channels_last = as_rows(x, axis)
+        plan = prepare("maxout", rows.shape, pieces, None, 0, 1, False, channels_last)
+        y, indices = extremes(plan, rows, given, False, return_indices, channels_last, n_threads)
+    else:
+        y, indices = in_dtype(x, given.dtype), np.empty(shape, np.int64)
     return (y.reshape(shape), indices.reshape(shape)) if return_indices else y.reshape(shape)
 
 
