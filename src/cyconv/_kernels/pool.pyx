@@ -126,6 +126,8 @@ cdef void run_passes(const Pool *g, View *view, Box *box, Py_ssize_t d, Py_ssize
     for i in range(g.n_passes):
         if g.passes[i] == MAX_PASS: run_pass(MAX_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
         elif g.passes[i] == MIN_PASS: run_pass(MIN_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
+        elif g.passes[i] == ARGMAX_PASS: run_pass(ARGMAX_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
+        elif g.passes[i] == ARGMIN_PASS: run_pass(ARGMIN_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
         elif g.passes[i] == SUM_PASS: run_pass(SUM_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
         elif g.passes[i] == LONG_SUM_PASS: run_pass(LONG_SUM_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
         elif g.passes[i] == ABS_PASS: run_pass(ABS_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
@@ -135,13 +137,11 @@ cdef void run_passes(const Pool *g, View *view, Box *box, Py_ssize_t d, Py_ssize
         elif g.passes[i] == POWER_PASS: run_pass(POWER_PASS, g, view, box, d, h, w, n_outputs, scratch, run)
 
 
-cdef inline int64_t cell_of(const Pool *g, Py_ssize_t corner, Py_ssize_t tap) noexcept nogil:
+cdef inline int64_t cell_of(const Pool *g, int64_t corner, Py_ssize_t tap) noexcept nogil:
     """Flat cell of a tap in the input plane, where ``corner`` is that of tap 0."""
     cdef Py_ssize_t n1 = g.axis[1].n_taps, n2 = g.axis[2].n_taps
     if tap < 0:
         return NO_CELL
-    if g.cells != NULL:
-        return corner + g.cells[tap]
     return corner + ((tap // (n1 * n2) * g.axis[0].step * g.axis[1].n_in + tap // n2 % n1 * g.axis[1].step)
                      * g.axis[2].n_in + tap % n2 * g.axis[2].step)
 
@@ -150,18 +150,28 @@ cdef void put_index(const Pool *g, const real *taps, Py_ssize_t d, Py_ssize_t h,
                     Py_ssize_t n, int64_t *index) noexcept nogil:
     """Taps [output, lane] of a run of a row as flat cells of the input plane."""
     cdef const Axis *axes = &g.axis[0]
-    cdef Py_ssize_t o, i, row = ((axes[0].start + place(g, 0, d) * axes[0].stride) * axes[1].n_in
-                                 + axes[1].start + place(g, 1, h) * axes[1].stride) * axes[2].n_in + axes[2].start
-    if g.y_c == 1:
+    cdef const Py_ssize_t *cells = g.cells
+    cdef int64_t corners[RUN]
+    cdef Py_ssize_t o, i, y_c = g.y_c, y_w = axes[2].y
+    cdef int tap
+    for o in range(n_outputs):
+        corners[o] = (((axes[0].start + place(g, 0, d) * axes[0].stride) * axes[1].n_in
+                       + axes[1].start + place(g, 1, h) * axes[1].stride) * axes[2].n_in
+                      + axes[2].start + place(g, 2, w + o) * axes[2].stride)
+    if cells == NULL:
         for o in range(n_outputs):
             for i in range(n):
-                index[o * axes[2].y + i] = cell_of(g, row + place(g, 2, w + o) * axes[2].stride,
-                                                   <Py_ssize_t>taps[o * BLOCK + i])
+                index[i * y_c + o * y_w] = cell_of(g, corners[o], <Py_ssize_t>taps[o * BLOCK + i])
+    elif y_c == 1:
+        for o in range(n_outputs):
+            for i in range(n):
+                tap = <int>taps[o * BLOCK + i]
+                index[o * y_w + i] = corners[o] + cells[tap] if tap >= 0 else NO_CELL
     else:
         for i in range(n):
             for o in range(n_outputs):
-                index[i * g.y_c + o * axes[2].y] = cell_of(g, row + place(g, 2, w + o) * axes[2].stride,
-                                                           <Py_ssize_t>taps[o * BLOCK + i])
+                tap = <int>taps[o * BLOCK + i]
+                index[i * y_c + o * y_w] = corners[o] + cells[tap] if tap >= 0 else NO_CELL
 
 
 # ---------------------------------------------------------------- items
@@ -284,6 +294,7 @@ def extreme_pool(cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, cnp.ndarray ta
     set_pool(&g, x, y, table, windows, channels_last)
     g.passes[0] = MIN_PASS if smallest else MAX_PASS
     if index is not None:
+        g.passes[0] = ARGMIN_PASS if smallest else ARGMAX_PASS
         g.index = <int64_t *>cnp.PyArray_DATA(index)
         g.cells = <const Py_ssize_t *>cnp.PyArray_DATA(cells) if cells is not None else NULL
     pool_forward(&g, n_threads)

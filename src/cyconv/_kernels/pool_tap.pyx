@@ -5,7 +5,10 @@
 
 cdef extern from *:
     """
-    /* wins ? a : b, which the compiler turns into a store under a branch that is hard to predict */
+    /* Whether a maximum changes: value > best, or the first NaN. */
+    static inline int is_above(real value, real best) { return !(value <= best) & (best == best); }
+    static inline int is_below(real value, real best) { return !(value >= best) & (best == best); }
+    /* wins ? a : b, which the compiler turns into a store under a branch that is hard to predict. */
     static inline real pick(int wins, real a, real b) {
     #if REAL_BYTES == 8
         uint64_t x, y, mask = -(uint64_t)wins;
@@ -19,11 +22,15 @@ cdef extern from *:
         return a;
     }
     """
+    bint is_above(real value, real best) noexcept nogil
+    bint is_below(real value, real best) noexcept nogil
     real pick(bint wins, real a, real b) noexcept nogil
 
-cdef enum Pass:
-    MAX_PASS       # best, tap: the first of equals, the first NaN before numbers
+cdef enum Pass:    # extremes come first
+    MAX_PASS       # best: the first of equals, the first NaN before numbers
     MIN_PASS
+    ARGMAX_PASS    # best and its tap
+    ARGMIN_PASS
     SUM_PASS       # best
     LONG_SUM_PASS  # sum
     ABS_PASS       # sum of |x|
@@ -81,10 +88,11 @@ cdef inline double whole_power(double x, Py_ssize_t n) noexcept nogil:
 
 cdef inline void start_lanes(const int kind, bint first, Py_ssize_t n, const Run *run, Py_ssize_t at, Lanes *lanes) noexcept nogil:
     """Before the first slab of taps, or what the others left."""
+    cdef real worst = -HUGE_VAL if kind == MAX_PASS or kind == ARGMAX_PASS else HUGE_VAL
     cdef Py_ssize_t i
     for i in range(n):
-        if kind == MAX_PASS or kind == MIN_PASS:
-            lanes.best[i] = (-HUGE_VAL if kind == MAX_PASS else HUGE_VAL) if first else run.best[at + i]
+        if kind <= ARGMIN_PASS:
+            lanes.best[i] = worst if first else run.best[at + i]
             lanes.tap[i] = NO_CELL if first else run.tap[at + i]
         elif kind == SUM_PASS:
             lanes.best[i] = 0 if first else run.best[at + i]
@@ -108,11 +116,12 @@ cdef inline void take(const int kind, double p, const real *x, Py_ssize_t n, rea
     cdef bint wins
     for i in range(n):
         value = x[i]
-        if kind == MAX_PASS or kind == MIN_PASS:
-            if kind == MAX_PASS:
-                wins = (value > best[i]) | (taps[i] < 0) | ((value != value) & (best[i] == best[i]))
-            else:
-                wins = (value < best[i]) | (taps[i] < 0) | ((value != value) & (best[i] == best[i]))
+        if kind == MAX_PASS:
+            best[i] = pick(is_above(value, best[i]), value, best[i])
+        elif kind == MIN_PASS:
+            best[i] = pick(is_below(value, best[i]), value, best[i])
+        elif kind <= ARGMIN_PASS:
+            wins = (is_above(value, best[i]) if kind == ARGMAX_PASS else is_below(value, best[i])) | (taps[i] < 0)
             best[i] = pick(wins, value, best[i])
             taps[i] = pick(wins, tap, taps[i])
         elif kind == SUM_PASS:
@@ -149,6 +158,8 @@ cdef inline void finish_lanes(const int kind, bint last, double divisor, double 
     cdef Py_ssize_t i
     for i in range(n):
         if kind == MAX_PASS or kind == MIN_PASS:
+            run.best[at + i] = lanes.best[i]
+        elif kind <= ARGMIN_PASS:
             run.best[at + i], run.tap[at + i] = lanes.best[i], lanes.tap[i]
         elif kind == SUM_PASS:
             run.best[at + i] = lanes.best[i] / by if last else lanes.best[i]
