@@ -75,15 +75,23 @@ cdef inline double square_scale(double top) noexcept nogil:
     return 2.409919865102884e-181 if top > 1e120 else 1
 
 
-cdef inline double whole_power(double x, Py_ssize_t n) noexcept nogil:
-    """x**n for n > 0."""
-    cdef double result = 1
-    while n > 1:
-        if n % 2:
-            result = result * x
-        x = x * x
-        n //= 2
-    return result * x
+cdef inline void take_whole_power(Py_ssize_t p, const real *x, Py_ssize_t n, Lanes *lanes) noexcept nogil:
+    """sum += (|x| / top)**p by products, each in all lanes; no use is made of sums where top is 0 or infinite."""
+    cdef double square[BLOCK]
+    cdef double power[BLOCK]
+    cdef Py_ssize_t i
+    for i in range(n):
+        square[i] = fabs(<double>x[i]) / lanes.top[i]
+        power[i] = 1
+    while p > 1:
+        if p % 2:
+            for i in range(n):
+                power[i] = power[i] * square[i]
+        for i in range(n):
+            square[i] = square[i] * square[i]
+        p //= 2
+    for i in range(n):
+        lanes.sum[i] = fma(power[i], square[i], lanes.sum[i])
 
 
 cdef inline void start_lanes(const int kind, bint first, Py_ssize_t n, const Run *run, Py_ssize_t at, Lanes *lanes) noexcept nogil:
@@ -114,6 +122,9 @@ cdef inline void take(const int kind, double p, const real *x, Py_ssize_t n, rea
     cdef real value
     cdef double size
     cdef bint wins
+    if kind == WHOLE_POWER_PASS:
+        take_whole_power(<Py_ssize_t>p, x, n, lanes)
+        return
     for i in range(n):
         value = x[i]
         if kind == MAX_PASS:
@@ -136,9 +147,6 @@ cdef inline void take(const int kind, double p, const real *x, Py_ssize_t n, rea
                 top[i] = size if (size > top[i]) | (size != size) else top[i]
             elif kind == SQUARE_PASS:
                 sum[i] = add_square(size if sizeof(real) == 4 else size * square_scale(top[i]), sum[i])
-            elif kind == WHOLE_POWER_PASS:
-                size = size / top[i] if size != top[i] else size != 0
-                sum[i] = fma(size, whole_power(size, <Py_ssize_t>p - 1), sum[i])
             elif size == top[i]:
                 sum[i] = sum[i] + (size != 0)
             elif size != 0:
@@ -176,8 +184,8 @@ cdef inline void finish_lanes(const int kind, bint last, double divisor, double 
             run.best[at + i] = <real>(sqrt(lanes.sum[i]) / scale)
         else:
             # In two factors: the product may be in range where sum**(1/p) is not.
-            root = exp_(log_(lanes.sum[i]) / p / 2)
-            run.best[at + i] = <real>(lanes.top[i] * root * root) if lanes.top[i] != 0 else 0
+            root = exp_(log_(lanes.sum[i]) / p / 2) if 0 < lanes.top[i] < HUGE_VAL else 1
+            run.best[at + i] = <real>(lanes.top[i] * root * root)
 
 
 cdef inline double lp_slope(double p, double x, double y) noexcept nogil:
