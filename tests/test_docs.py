@@ -61,6 +61,12 @@ def test_keyword_only_arguments_start_where_peers_disagree():
     for function, positional in ((cyconv.conv2d, "x weight bias stride padding"),
                                  (cyconv.max_pool2d, "x kernel_size stride padding"),
                                  (cyconv.avg_pool2d, "x kernel_size stride padding"),
+                                 (cyconv.min_pool2d, "x kernel_size stride padding"),
+                                 (cyconv.sum_pool2d, "x kernel_size stride padding"),
+                                 (cyconv.lp_pool2d, "x p kernel_size stride padding"),
+                                 (cyconv.pool2d, "x func kernel_size stride padding"),
+                                 (cyconv.max_unpool2d, "x indices kernel_size stride padding"),
+                                 (cyconv.adaptive_avg_pool2d, "x output_size"),
                                  (cyconv.conv2d_backward, "grad_out x weight")):
         parameters = inspect.signature(function).parameters.values()
         assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == positional.split()

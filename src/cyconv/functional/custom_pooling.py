@@ -11,8 +11,9 @@ from ._ranked import batched, check_shape, every_rank, names_of_ranks
 
 __all__ = names_of_ranks("pool{}", "pool{}_backward")
 
-# Windows are handed over in blocks of about so many bytes.
+# Blocks of windows, with the indices that collect them, are of about so many bytes.
 BLOCK_BYTES = 2**20
+BYTES_OF_INDICES = 256       # per window
 
 
 def _pool(function, rank, x, func, kernel_size, stride=None, padding=0, *, dilation=1, ceil_mode=False, pad_value=0,
@@ -26,7 +27,7 @@ def _pool(function, rank, x, func, kernel_size, stride=None, padding=0, *, dilat
     func : callable
         ``func(windows, axis=-1)`` for windows of shape (M, cells), cells in row-major order, returns an
         array of shape (M,): `numpy.median`, `numpy.ptp`, `numpy.std`, `numpy.any`, ... It is called on
-        blocks of about 1 MiB, must not keep or change them, and must treat every row by itself.
+        blocks of at most 1 MiB, must not keep or change them, and must treat every row by itself.
     kernel_size, stride, padding, dilation, ceil_mode, data_format
         As in `max_pool2d`.
     pad_value : number, default 0
@@ -145,7 +146,7 @@ def custom_gradient(function, rank, grad_out, x, func_vjp, window, pad_value, da
     check_shape(function, "grad_out", grad_out, plan.out_shape[1:] if is_single else plan.out_shape)
     grad = np.ascontiguousarray(grad_out, dtype).ravel()
     dx = np.zeros(prod(x.shape), dtype)
-    for block, windows, (cells, exist) in blocks(function, plan, x, pad_value, channels_last):
+    for block, windows, (cells, exist) in blocks(function, plan, x, pad_value, channels_last, 2 * dtype.itemsize + 18):
         share = np.asarray(func_vjp(windows, grad[block]))
         if share.shape != windows.shape:
             raise ValueError(f"{function}: func_vjp must return the shape of windows, {windows.shape}, "
@@ -164,13 +165,14 @@ def check_callable(function, name, value):
         raise TypeError(f"{function}: {name} must be a function, got {value!r}")
 
 
-def blocks(function, plan, x, pad_value, channels_last):
+def blocks(function, plan, x, pad_value, channels_last, more_per_cell=1):
     """The windows of some outputs after the other: the outputs as a slice, windows, cells and which exist.
 
-    Yields at least one block, so that a function of no windows says its dtype.
+    ``more_per_cell`` are the bytes that the caller needs beside each cell of a window. Yields at least one
+    block, so that a function of no windows says its dtype.
     """
     dtype, pad_value = padded_dtype(function, x.dtype, pad_value)
-    size = max(1, BLOCK_BYTES // (plan.n_taps * dtype.itemsize))
+    size = max(1, BLOCK_BYTES // (plan.n_taps * (dtype.itemsize + more_per_cell) + BYTES_OF_INDICES))
     n_outputs = prod(plan.out_shape)
     for first in range(0, max(n_outputs, 1), size):
         block = slice(first, min(first + size, n_outputs))
