@@ -5,7 +5,7 @@ the kernels see no difference.
 """
 
 from functools import lru_cache
-from math import isfinite, prod
+from math import inf, isfinite, prod
 from numbers import Real
 from typing import NamedTuple
 
@@ -195,9 +195,13 @@ def mean_divisor(function, divisor_override, dtype):
 def norm_order(function, p):
     if not isinstance(p, Real) or isinstance(p, bool):
         raise TypeError(f"{function}: p must be a number > 0 or infinity, got {p!r}")
-    if not p > 0:
+    try:
+        value = float(p)
+    except OverflowError:
+        value = inf if p > 0 else -inf
+    if not value > 0:
         raise ValueError(f"{function}: p must be > 0, got {p!r}")
-    return float(p)
+    return value
 
 
 # ---------------------------------------------------------------- kernel calls
