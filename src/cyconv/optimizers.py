@@ -1,18 +1,89 @@
 """Optimizers: how a gradient changes the parameters.
 
-An optimizer is bound to one vector of parameters and changes it in place by a few operations on whole
-arrays, without allocating. It uses only + - * / and square roots, which round exactly, so that a step
-gives the same bits on every machine; powers of the decay rates are running products for that reason.
+An optimizer is bound to one vector of parameters and changes it in place, in one compiled pass that
+allocates nothing. It uses only + - * / and square roots, each rounded by itself, so that a step gives
+the same bits on every machine and for any number of threads; powers of the decay rates are running
+products for that reason. Clipping changes a gradient before the step. Rates that change are in `schedules`.
 """
 
-from math import sqrt
+from math import frexp, inf, ldexp, sqrt
 
 import numpy as np
 
-__all__ = ["SGD", "Adam"]
+from . import _arrays, _geometry, _kernels
+from .functional._ranked import team
+
+__all__ = ["Optimizer", "SGD", "Adam", "AdamW", "RMSprop", "clip_by_norm", "clip_by_value"]
+
+WORK_PER_ENTRY = 32     # multiplications that take as long as one entry's step, 0.3 ns from memory
 
 
-class SGD:
+class Optimizer:
+    """What all optimizers share: the vector, what they remember, the checks.
+
+    Parameters
+    ----------
+    vector : ndarray of shape (n_params,), float32 or float64
+        The parameters; `step` changes them in place.
+    learning_rate : float
+        Above 0. May be changed between steps.
+    n_weights : int or None
+        The first n_weights entries are weights, which ``l2`` and weight decay are about, the others are
+        biases; None: all are weights.
+    memory : str
+        Names of the arrays of the vector's shape that are remembered between steps.
+    """
+
+    def __init__(self, vector, learning_rate, n_weights, memory):
+        self._vector = checked_vector(type(self).__name__, vector)
+        self.learning_rate = learning_rate
+        self.n_weights = checked_count(type(self).__name__, n_weights, vector.size)
+        self._memory = {name: np.zeros_like(vector) for name in memory.split()}
+
+    @property
+    def vector(self):
+        """The parameters."""
+        return self._vector
+
+    def step(self, gradient, *, l2=0.0, n_threads=None):
+        """Change the parameters by one step.
+
+        Parameters
+        ----------
+        gradient : ndarray of the vector's shape
+            What to go against.
+        l2 : float, default 0.0
+            Adds ``l2 * weights`` to the gradient of the weights, that of ``l2 / 2 * sum(weights**2)``.
+        n_threads : int or None, default None
+            As for the functions; short vectors take one thread.
+
+        Raises
+        ------
+        ValueError
+            If gradient has another shape.
+        """
+        vector = self._vector
+        if not (type(gradient) is np.ndarray and gradient.dtype == vector.dtype and gradient.shape == vector.shape
+                and gradient.flags.c_contiguous and gradient.flags.aligned):
+            gradient = converted(type(self).__name__, gradient, vector)
+        kernels = _kernels.kernels[vector.dtype]
+        self._step(kernels, gradient, self.n_weights, l2, team(n_threads, WORK_PER_ENTRY * vector.size))
+
+    def state(self):
+        """Everything that a later step depends on, as a dict of new arrays and numbers."""
+        return {name: value.copy() for name, value in self._memory.items()}
+
+    def load_state(self, state):
+        """Go on from what `state` returned; ValueError when it belongs to other parameters."""
+        for name, target in self._memory.items():
+            if name not in state or state[name].shape != target.shape:
+                raise ValueError(f"load_state: expected an array {name!r} of shape {target.shape}, "
+                                 f"got {state[name].shape if name in state else sorted(state)}")
+        for name, target in self._memory.items():
+            target[...] = state[name]
+
+
+class SGD(Optimizer):
     """Stochastic gradient descent with momentum.
 
     velocity <- momentum * velocity - learning_rate * gradient;  vector <- vector + velocity,
@@ -21,15 +92,19 @@ class SGD:
     Parameters
     ----------
     vector : ndarray of shape (n_params,), float32 or float64
-        The parameters; `step` changes them in place.
+        The parameters, C-contiguous; `step` changes them in place.
     learning_rate : float, default 0.001
         Above 0. May be changed between steps.
     momentum : float in [0, 1], default 0.9
     nesterov : bool, default True
+    n_weights : int or None, default None
+        How many of the first entries are weights, see `step`; None is all.
 
     References
     ----------
-    Sutskever, Martens, Dahl, Hinton: On the importance of initialization and momentum in deep learning, 2013.
+    Sutskever, Martens, Dahl, Hinton: On the importance of initialization and momentum in deep learning, 2013;
+    scikit-learn's SGDOptimizer. ``torch.optim.SGD`` multiplies the velocity by the rate when it is used: the
+    same steps while the rate is constant.
 
     Examples
     --------
@@ -40,37 +115,17 @@ class SGD:
     array([0.5, 2.5])
     """
 
-    def __init__(self, vector, learning_rate=0.001, momentum=0.9, nesterov=True):
-        self.vector = vector
-        self.learning_rate = learning_rate
+    def __init__(self, vector, learning_rate=0.001, momentum=0.9, nesterov=True, *, n_weights=None):
+        super().__init__(vector, learning_rate, n_weights, "velocity")
         self.momentum = momentum
         self.nesterov = nesterov
-        self._velocity = np.zeros_like(vector)
-        self._scaled = np.empty_like(vector)
 
-    def step(self, gradient):
-        """Change the parameters by one step against ``gradient``, an ndarray of the vector's shape."""
-        velocity, scaled = self._velocity, self._scaled
-        np.multiply(gradient, self.learning_rate, out=scaled)
-        velocity *= self.momentum
-        velocity -= scaled
-        if not self.nesterov:
-            self.vector += velocity
-            return
-        self.vector -= scaled
-        np.multiply(velocity, self.momentum, out=scaled)
-        self.vector += scaled
-
-    def state(self):
-        """Everything that a later step depends on, as a dict of new arrays and numbers."""
-        return {"velocity": self._velocity.copy()}
-
-    def load_state(self, state):
-        """Go on from what `state` returned; ValueError when it belongs to other parameters."""
-        load_array(self._velocity, state, "velocity")
+    def _step(self, kernels, gradient, n_weights, l2, n_threads):
+        kernels.sgd_step(self._vector, self._memory["velocity"], gradient, self.learning_rate, self.momentum,
+                         self.nesterov, n_weights, l2, n_threads)
 
 
-class Adam:
+class Adam(Optimizer):
     """Adaptive moment estimation.
 
     mean <- beta_1 * mean + (1 - beta_1) * gradient,  square <- beta_2 * square + (1 - beta_2) * gradient**2,
@@ -80,17 +135,21 @@ class Adam:
     Parameters
     ----------
     vector : ndarray of shape (n_params,), float32 or float64
-        The parameters; `step` changes them in place.
+        The parameters, C-contiguous; `step` changes them in place.
     learning_rate : float, default 0.001
         Above 0. May be changed between steps.
     beta_1, beta_2 : float in [0, 1), default 0.9 and 0.999
         Decay rates of the two means.
     epsilon : float, default 1e-8
         Above 0.
+    n_weights : int or None, default None
+        How many of the first entries are weights, see `step`; None is all.
 
     References
     ----------
-    Kingma, Ba: Adam, a method for stochastic optimization, ICLR 2015, algorithm 1.
+    Kingma, Ba: Adam, a method for stochastic optimization, ICLR 2015, algorithm 1; ``torch.optim.Adam``.
+    scikit-learn's AdamOptimizer follows the form at the end of section 2 of the paper instead, where epsilon
+    is added to sqrt(square).
 
     Examples
     --------
@@ -101,50 +160,234 @@ class Adam:
     array([0.5, 2.5])
     """
 
-    def __init__(self, vector, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
-        self.vector = vector
-        self.learning_rate = learning_rate
+    def __init__(self, vector, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8, *, n_weights=None):
+        super().__init__(vector, learning_rate, n_weights, "mean square")
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
-        self._mean = np.zeros_like(vector)
-        self._square = np.zeros_like(vector)
-        self._scratch = np.empty_like(vector)
         self._power_1 = self._power_2 = 1.0      # beta_1**t and beta_2**t
 
-    def step(self, gradient):
-        """Change the parameters by one step against ``gradient``, an ndarray of the vector's shape."""
-        mean, square, scratch = self._mean, self._square, self._scratch
+    def _step(self, kernels, gradient, n_weights, l2, n_threads, shrink=1.0):
         self._power_1 *= self.beta_1
         self._power_2 *= self.beta_2
-        mean *= self.beta_1
-        np.multiply(gradient, 1 - self.beta_1, out=scratch)
-        mean += scratch
-        square *= self.beta_2
-        np.multiply(gradient, gradient, out=scratch)
-        scratch *= 1 - self.beta_2
-        square += scratch
-        np.sqrt(square, out=scratch)
-        scratch *= 1 / sqrt(1 - self._power_2)
-        scratch += self.epsilon
-        np.divide(mean, scratch, out=scratch)
-        scratch *= self.learning_rate / (1 - self._power_1)
-        self.vector -= scratch
+        kernels.adam_step(self._vector, self._memory["mean"], self._memory["square"], gradient,
+                          self.learning_rate / (1 - self._power_1), self.beta_1, self.beta_2,
+                          1 / sqrt(1 - self._power_2), self.epsilon, shrink, n_weights, l2, n_threads)
 
     def state(self):
         """Everything that a later step depends on, as a dict of new arrays and numbers."""
-        return {"mean": self._mean.copy(), "square": self._square.copy(),
-                "power_1": self._power_1, "power_2": self._power_2}
+        return super().state() | {"power_1": self._power_1, "power_2": self._power_2}
 
     def load_state(self, state):
         """Go on from what `state` returned; ValueError when it belongs to other parameters."""
-        load_array(self._mean, state, "mean")
-        load_array(self._square, state, "square")
+        super().load_state(state)
         self._power_1, self._power_2 = state["power_1"], state["power_2"]
 
 
-def load_array(target, state, name):
-    if name not in state or state[name].shape != target.shape:
-        raise ValueError(f"load_state: expected an array {name!r} of shape {target.shape}, "
-                         f"got {state[name].shape if name in state else sorted(state)}")
-    target[...] = state[name]
+class AdamW(Adam):
+    """`Adam` whose weights decay on their own, not by way of the gradient.
+
+    weights <- weights * (1 - learning_rate * weight_decay), then the step of Adam.
+
+    Parameters
+    ----------
+    vector : ndarray of shape (n_params,), float32 or float64
+        The parameters, C-contiguous; `step` changes them in place.
+    learning_rate : float, default 0.001
+        Above 0. May be changed between steps.
+    beta_1, beta_2 : float in [0, 1), default 0.9 and 0.999
+        Decay rates of the two means.
+    epsilon : float, default 1e-8
+        Above 0.
+    weight_decay : float, default 0.01
+        At least 0.
+    n_weights : int or None, default None
+        How many of the first entries are weights, which decay; None is all.
+
+    References
+    ----------
+    Loshchilov, Hutter: Decoupled weight decay regularization, ICLR 2019; ``torch.optim.AdamW``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> vector = np.array([1.0, 1.0])
+    >>> AdamW(vector, learning_rate=0.5, weight_decay=0.5, n_weights=1).step(np.zeros(2))
+    >>> vector
+    array([0.75, 1.  ])
+    """
+
+    def __init__(self, vector, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.01, *,
+                 n_weights=None):
+        super().__init__(vector, learning_rate, beta_1, beta_2, epsilon, n_weights=n_weights)
+        self.weight_decay = weight_decay
+
+    def _step(self, kernels, gradient, n_weights, l2, n_threads):
+        super()._step(kernels, gradient, n_weights, l2, n_threads, 1 - self.learning_rate * self.weight_decay)
+
+
+class RMSprop(Optimizer):
+    """Steps divided by the root of the mean square of recent gradients.
+
+    square <- alpha * square + (1 - alpha) * gradient**2,
+    velocity <- momentum * velocity + gradient / (sqrt(square) + epsilon),  vector <- vector - learning_rate * velocity.
+
+    Parameters
+    ----------
+    vector : ndarray of shape (n_params,), float32 or float64
+        The parameters, C-contiguous; `step` changes them in place.
+    learning_rate : float, default 0.01
+        Above 0. May be changed between steps.
+    alpha : float in [0, 1), default 0.99
+        Decay rate of the mean square.
+    epsilon : float, default 1e-8
+        Above 0.
+    momentum : float in [0, 1], default 0.0
+    n_weights : int or None, default None
+        How many of the first entries are weights, see `step`; None is all.
+
+    References
+    ----------
+    Tieleman, Hinton: Lecture 6.5, rmsprop, 2012; ``torch.optim.RMSprop`` with ``centered=False``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> vector = np.array([1.0, 2.0])
+    >>> RMSprop(vector, learning_rate=0.5, alpha=0.75).step(np.array([3.0, -0.1]))
+    >>> vector.round(6)
+    array([0., 3.])
+    """
+
+    def __init__(self, vector, learning_rate=0.01, alpha=0.99, epsilon=1e-8, momentum=0.0, *, n_weights=None):
+        super().__init__(vector, learning_rate, n_weights, "square velocity" if momentum else "square")
+        self.alpha = alpha
+        self.epsilon = epsilon
+        self.momentum = momentum
+
+    def _step(self, kernels, gradient, n_weights, l2, n_threads):
+        kernels.rmsprop_step(self._vector, self._memory["square"], self._memory.get("velocity"), gradient,
+                             self.learning_rate, self.alpha, self.epsilon, self.momentum, n_weights, l2, n_threads)
+
+
+# ---------------------------------------------------------------- clipping
+
+
+def clip_by_norm(gradient, max_norm):
+    """Scale a gradient in place so that its Euclidean norm is at most ``max_norm``.
+
+    Parameters
+    ----------
+    gradient : ndarray of shape (n_params,), float32 or float64
+        C-contiguous; multiplied by max_norm / norm if its norm is larger.
+    max_norm : float
+        Above 0; infinity only measures.
+
+    Returns
+    -------
+    float
+        The norm before, summed in float64 in a fixed order; NaN or infinity if an entry is, and
+        the gradient is not changed then.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If gradient is no such array, or max_norm is not above 0.
+
+    References
+    ----------
+    Pascanu, Mikolov, Bengio: On the difficulty of training recurrent neural networks, 2013;
+    ``torch.nn.utils.clip_grad_norm_``, which adds 1e-6 to the norm before it divides, and makes NaN of a
+    gradient with an infinite entry.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gradient = np.array([3.0, 4.0])
+    >>> clip_by_norm(gradient, 2.5)
+    5.0
+    >>> gradient
+    array([1.5, 2. ])
+    """
+    checked_vector("clip_by_norm", gradient, "gradient")
+    if not max_norm > 0:
+        raise ValueError(f"clip_by_norm: max_norm must be a number > 0, got {max_norm!r}")
+    norm = norm_of(gradient)
+    if max_norm < norm < inf:
+        gradient *= max_norm / norm
+    return norm
+
+
+def norm_of(vector):
+    """Euclidean norm; where squares leave the range of a double, of the vector times a power of two."""
+    total = _kernels.kernels[vector.dtype].sum_of_squares(vector)
+    if 1e-250 < total < inf:
+        return sqrt(total)
+    largest = float(np.abs(vector).max(initial=0))
+    if not 0 < largest < inf:
+        return largest
+    exponent = frexp(largest)[1]
+    scaled = np.ldexp(vector.astype(np.float64), -exponent)
+    return ldexp(sqrt(_kernels.kernels[scaled.dtype].sum_of_squares(scaled)), exponent)
+
+
+def clip_by_value(gradient, max_value):
+    """Cut every entry of a gradient in place to ``[-max_value, max_value]``.
+
+    Parameters
+    ----------
+    gradient : ndarray of shape (n_params,), float32 or float64
+        C-contiguous. NaN stays NaN.
+    max_value : float
+        Above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If gradient is no such array, or max_value is not above 0.
+
+    References
+    ----------
+    ``torch.nn.utils.clip_grad_value_``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gradient = np.array([3.0, -0.5, -4.0])
+    >>> clip_by_value(gradient, 2.0)
+    >>> gradient
+    array([ 2. , -0.5, -2. ])
+    """
+    checked_vector("clip_by_value", gradient, "gradient")
+    if not max_value > 0:
+        raise ValueError(f"clip_by_value: max_value must be a number > 0, got {max_value!r}")
+    np.clip(gradient, -max_value, max_value, out=gradient)
+
+
+# ---------------------------------------------------------------- checks
+
+
+def checked_vector(function, vector, name="vector"):
+    """``vector`` if a kernel can change it in place."""
+    if not isinstance(vector, np.ndarray) or vector.dtype not in (_arrays.FLOAT32, _arrays.FLOAT64):
+        found = vector.dtype if isinstance(vector, np.ndarray) else type(vector).__name__
+        raise TypeError(f"{function}: {name} must be an ndarray of float32 or float64, got {found}")
+    if not vector.flags.carray:
+        raise ValueError(f"{function}: {name} is changed in place and must be C-contiguous, aligned and writeable")
+    return vector
+
+
+def checked_count(function, n_weights, size):
+    if n_weights is None:
+        return size
+    if not _geometry.is_integer(n_weights) or not 0 <= n_weights <= size:
+        raise ValueError(f"{function}: n_weights must be None or an int from 0 to {size}, the size of vector, "
+                         f"got {n_weights!r}")
+    return int(n_weights)
+
+
+def converted(function, gradient, vector):
+    gradient = _arrays.as_array(function, "gradient", gradient)
+    if gradient.shape != vector.shape:
+        raise ValueError(f"{function}: gradient must have the shape of vector, {vector.shape}, got {gradient.shape}")
+    return np.require(gradient, vector.dtype, "CA")

@@ -17,6 +17,8 @@ include "channels.pyx"
 include "pool_tap.pyx"
 include "pool.pyx"
 include "pool_backward.pyx"
+include "loss.pyx"
+include "optimizer.pyx"
 
 cnp.import_array()
 
