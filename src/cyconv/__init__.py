@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 # What needs scikit-learn, or more than the functions, is imported when it is first used.
 _LATER = {"ConvNetClassifier": "classifier", "Sequential": "network"}
-_MODULES = ("filters", "layers", "losses", "network", "optimizers", "classifier")
+_MODULES = ("filters", "layers", "losses", "network", "optimizers", "schedules", "classifier")
 
 __all__ = ["arithmetic", "functional", "show_config", *arithmetic.__all__, *functional.__all__, *_LATER, *_MODULES]
 
