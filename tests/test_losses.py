@@ -377,7 +377,8 @@ def test_loss_agrees_with_pytorch(case, weight, dtype):
     loss, targets, options = CASES[case]
     outputs = LOGITS.astype(dtype)
     leaf = torch.tensor(outputs, requires_grad=True)
-    losses = PEERS[case](torch.nn.functional, leaf, torch.tensor(targets if targets.ndim == 1 else targets.astype(dtype)))
+    truth = torch.tensor(targets if targets.ndim == 1 else targets.astype(dtype))
+    losses = PEERS[case](torch.nn.functional, leaf, truth)
     factors = torch.tensor(np.ones(N, dtype) if weight is None else weight.astype(dtype))
     expected = (losses * factors).sum() / factors.sum()
     expected.backward()
@@ -389,14 +390,14 @@ def test_loss_agrees_with_pytorch(case, weight, dtype):
 
 def test_mean_is_that_of_pytorch():
     """Over samples and outputs, for one output and for many."""
-    functional = pytest.importorskip("torch").nn.functional
     torch = pytest.importorskip("torch")
-    x, t = torch.tensor(LOGITS), torch.tensor(PROBABILITIES)
-    for ours, theirs in ((binary_cross_entropy(LOGITS, PROBABILITIES)[0], functional.binary_cross_entropy_with_logits(x, t)),
-                         (2 * squared_error(LOGITS, PROBABILITIES)[0], functional.mse_loss(x, t)),
-                         (huber(LOGITS, PROBABILITIES)[0], functional.huber_loss(x, t)),
-                         (softmax_cross_entropy(LOGITS, LABELS)[0], functional.cross_entropy(x, torch.tensor(LABELS)))):
-        assert ours == pytest.approx(theirs.item(), rel=1e-14)
+    peers = torch.nn.functional
+    x, t, labels = torch.tensor(LOGITS), torch.tensor(PROBABILITIES), torch.tensor(LABELS)
+    for ours, theirs in ((binary_cross_entropy(LOGITS, PROBABILITIES), peers.binary_cross_entropy_with_logits(x, t)),
+                         (squared_error(LOGITS, PROBABILITIES), peers.mse_loss(x, t) / 2),
+                         (huber(LOGITS, PROBABILITIES), peers.huber_loss(x, t)),
+                         (softmax_cross_entropy(LOGITS, LABELS), peers.cross_entropy(x, labels))):
+        assert ours[0] == pytest.approx(theirs.item(), rel=1e-14)
 
 
 @every_weight

@@ -22,7 +22,8 @@ OPTIMIZERS = [
     (AdamW, {}, "AdamW", {}),
     (AdamW, {"weight_decay": 0.3}, "AdamW", {"weight_decay": 0.3}),
     (RMSprop, {}, "RMSprop", {}),
-    (RMSprop, {"alpha": 0.5, "epsilon": 1e-3, "momentum": 0.8}, "RMSprop", {"alpha": 0.5, "eps": 1e-3, "momentum": 0.8}),
+    (RMSprop, {"alpha": 0.5, "epsilon": 1e-3, "momentum": 0.8},
+     "RMSprop", {"alpha": 0.5, "eps": 1e-3, "momentum": 0.8}),
 ]
 every_optimizer = pytest.mark.parametrize(("kind", "arguments"), [case[:2] for case in OPTIMIZERS])
 SIZES = (0, 1, 3, 4, 7, 8, 15, 16, 17, 33, 100)    # around the lanes of every instruction set
@@ -310,7 +311,8 @@ def test_clipping_agrees_with_pytorch(dtype, rng):
         leaf = torch.zeros(1001, dtype=torch.tensor(gradient).dtype, requires_grad=True)
         leaf.grad = torch.tensor(gradient.copy())
         expected = torch.nn.utils.clip_grad_norm_(leaf, max_norm)
-        assert clip_by_norm(gradient, max_norm) == pytest.approx(expected.item(), rel=1e-5 if dtype == np.float32 else 1e-13)
+        rtol = 1e-5 if dtype == np.float32 else 1e-13
+        assert clip_by_norm(gradient, max_norm) == pytest.approx(expected.item(), rel=rtol)
         np.testing.assert_allclose(gradient, leaf.grad.numpy(), rtol=2e-6)
         torch.nn.utils.clip_grad_value_(leaf, max_norm / 50)
         clip_by_value(gradient, max_norm / 50)
