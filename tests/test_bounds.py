@@ -20,7 +20,7 @@ import pytest
 from arrays import LAYOUTS, in_layout
 
 import cyconv
-from cyconv import _kernels
+from cyconv import _kernels, losses, optimizers
 from cyconv.functional import _ranked
 
 
@@ -111,12 +111,32 @@ def compute_large(guarded):
             cyconv.adaptive_avg_pool(x, 2)
 
 
+def train(seed, guarded, dtype):
+    """All losses and optimizers, on small batches and short vectors of every length."""
+    rng = np.random.default_rng(seed)
+    n, n_outputs = rng.integers(1, 12, 2)
+    outputs, targets, labels, weight = map(guarded.copy, (
+        rng.standard_normal((n, n_outputs)).astype(dtype), rng.random((n, n_outputs)).astype(dtype),
+        rng.integers(0, n_outputs, n), rng.integers(0, 3, n) + 0.5))
+    with mock.patch.multiple(np, empty=guarded.empty, empty_like=lambda a: guarded.empty(a.shape, a.dtype),
+                             zeros_like=lambda a: guarded.zeros(a.shape, a.dtype)):
+        losses.softmax_cross_entropy(outputs, labels, weight, label_smoothing=0.1)
+        for loss in (losses.binary_cross_entropy, losses.squared_error, losses.huber):
+            loss(outputs, targets, weight)
+        vector, gradient = map(guarded.copy, rng.standard_normal((2, seed % 70)).astype(dtype))
+        for kind in (optimizers.SGD, optimizers.Adam, optimizers.AdamW, optimizers.RMSprop):
+            momentum = {"momentum": 0.5} if kind is optimizers.RMSprop else {}
+            kind(vector, n_weights=vector.size // 2, **momentum).step(gradient, l2=0.1, n_threads=1 + seed % 3)
+        optimizers.clip_by_norm(gradient, 0.1)
+
+
 def main(isa, first, last):
     _kernels.use(isa)
     _ranked.SERIAL_WORK = -1
     for seed, at_end, dtype in product(range(int(first), int(last)), (False, True), (np.float32, np.float64)):
         print(seed, at_end, dtype.__name__, file=sys.stderr, flush=True)
         compute(seed, Guarded(at_end), dtype, LAYOUTS[seed % 2])
+        train(seed, Guarded(at_end), dtype)
     compute_large(Guarded(True))
     compute_large(Guarded(False))
 
