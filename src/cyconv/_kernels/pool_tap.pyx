@@ -9,7 +9,7 @@ cdef extern from *:
     static inline int is_above(real value, real best) { return !(value <= best) & (best == best); }
     static inline int is_below(real value, real best) { return !(value >= best) & (best == best); }
     /* wins ? a : b, which the compiler turns into a store under a branch that is hard to predict. */
-    static inline real pick(int wins, real a, real b) {
+    static inline real pick_one(int wins, real a, real b) {
     #if REAL_BYTES == 8
         uint64_t x, y, mask = -(uint64_t)wins;
     #else
@@ -24,7 +24,7 @@ cdef extern from *:
     """
     bint is_above(real value, real best) noexcept nogil
     bint is_below(real value, real best) noexcept nogil
-    real pick(bint wins, real a, real b) noexcept nogil
+    real pick_one(bint wins, real a, real b) noexcept nogil
 
 cdef enum Pass:    # extremes come first
     MAX_PASS       # best: the first of equals, the first NaN before numbers
@@ -128,13 +128,13 @@ cdef inline void take(const int kind, double p, const real *x, Py_ssize_t n, rea
     for i in range(n):
         value = x[i]
         if kind == MAX_PASS:
-            best[i] = pick(is_above(value, best[i]), value, best[i])
+            best[i] = pick_one(is_above(value, best[i]), value, best[i])
         elif kind == MIN_PASS:
-            best[i] = pick(is_below(value, best[i]), value, best[i])
+            best[i] = pick_one(is_below(value, best[i]), value, best[i])
         elif kind <= ARGMIN_PASS:
             wins = (is_above(value, best[i]) if kind == ARGMAX_PASS else is_below(value, best[i])) | (taps[i] < 0)
-            best[i] = pick(wins, value, best[i])
-            taps[i] = pick(wins, tap, taps[i])
+            best[i] = pick_one(wins, value, best[i])
+            taps[i] = pick_one(wins, tap, taps[i])
         elif kind == SUM_PASS:
             best[i] = best[i] + value
         elif kind == LONG_SUM_PASS:
