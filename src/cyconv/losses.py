@@ -124,7 +124,8 @@ def binary_cross_entropy(outputs, targets, sample_weight=None):
     outputs = outputs_for(name, outputs)
     targets = targets_like(name, outputs, targets)
     return evaluate(name, outputs, targets, sample_weight, "in [0, 1]",
-                    lambda *batch: _kernels.kernels[outputs.dtype].binary_cross_entropy(outputs, targets, *batch))
+                    lambda *batch: _kernels.kernels[outputs.dtype].binary_cross_entropy(
+                        outputs, targets, *batch, np.empty(outputs[0].size)))
 
 
 def squared_error(outputs, targets, sample_weight=None):
