@@ -3,7 +3,7 @@
 #     for each stretch of LANES entries:  load parameters, gradient, memory; compute; store   (threads share the entries)
 #
 # Entries are independent, and every operation rounds by itself: products that a sum follows go through
-# ``product``, which keeps the compiler from fusing them. So the bits depend neither on the number of
+# ``times``, which keeps the compiler from fusing them. So the bits depend neither on the number of
 # threads nor on the instruction set. The arithmetic, including its order, is that of the same formula
 # in NumPy, one operation on whole arrays after the other.
 
@@ -15,26 +15,6 @@ cdef extern from *:
     #include <immintrin.h>
     #endif
     #include <math.h>
-    /* Makes the compiler forget where the value came from. */
-    #ifndef OPAQUE
-    #if defined(__GNUC__) && defined(__AVX512F__)
-    #define OPAQUE(v) __asm__("" : "+v"(v))
-    #elif defined(__GNUC__) && defined(__SSE2__)
-    #define OPAQUE(v) __asm__("" : "+x"(v))
-    #elif defined(__GNUC__) && defined(__aarch64__)
-    #define OPAQUE(v) __asm__("" : "+w"(v))
-    #elif defined(__GNUC__)
-    #define OPAQUE(v) __asm__("" : "+m"(v))
-    #else
-    #define OPAQUE(v)
-    #endif
-    #endif
-    static inline vec product(vec a, vec b)
-    {
-        vec p = a * b;
-        OPAQUE(p);
-        return p;
-    }
     #ifdef CYCONV_FLOAT64
     #define ROOT_OF(width) _mm##width##_sqrt_pd
     #else
@@ -62,7 +42,6 @@ cdef extern from *:
     #define ADD_SQUARE(sum, x) ((sum) + (double)(x) * (x))
     #endif
     """
-    vec product(vec a, vec b) noexcept nogil
     vec square_root(vec v) noexcept nogil
     double ADD_SQUARE(double sum, real x) noexcept nogil
 
@@ -108,30 +87,30 @@ cdef inline void put(real *p, vec v, Py_ssize_t n) noexcept nogil:
 
 cdef inline vec sgd(const Step *s, Py_ssize_t i, Py_ssize_t n, vec w, vec g) noexcept nogil:
     """v = momentum v - rate g;  w + v, or w - rate g + momentum v."""
-    cdef vec slope = product(g, splat(s.rate))
-    cdef vec v = product(some(s.a + i, n), splat(s.momentum)) - slope
+    cdef vec slope = times(g, splat(s.rate))
+    cdef vec v = times(some(s.a + i, n), splat(s.momentum)) - slope
     put(s.a + i, v, n)
-    return (w - slope) + product(v, splat(s.momentum)) if s.nesterov else w + v
+    return (w - slope) + times(v, splat(s.momentum)) if s.nesterov else w + v
 
 
 cdef inline vec adam(const Step *s, Py_ssize_t i, Py_ssize_t n, vec w, vec g) noexcept nogil:
     """m = beta_1 m + (1 - beta_1) g;  q = beta_2 q + (1 - beta_2) g**2;  w - rate m / (unbias sqrt(q) + epsilon)."""
-    cdef vec m = product(some(s.a + i, n), splat(s.decay_a)) + product(g, splat(s.gain_a))
-    cdef vec q = product(some(s.b + i, n), splat(s.decay_b)) + product(product(g, g), splat(s.gain_b))
+    cdef vec m = times(some(s.a + i, n), splat(s.decay_a)) + times(g, splat(s.gain_a))
+    cdef vec q = times(some(s.b + i, n), splat(s.decay_b)) + times(times(g, g), splat(s.gain_b))
     put(s.a + i, m, n)
     put(s.b + i, q, n)
-    return w - product(m / (product(square_root(q), splat(s.unbias)) + splat(s.epsilon)), splat(s.rate))
+    return w - times(m / (times(square_root(q), splat(s.unbias)) + splat(s.epsilon)), splat(s.rate))
 
 
 cdef inline vec rmsprop(const Step *s, Py_ssize_t i, Py_ssize_t n, vec w, vec g) noexcept nogil:
     """q = alpha q + (1 - alpha) g**2;  v = momentum v + g / (sqrt(q) + epsilon);  w - rate v."""
-    cdef vec q = product(some(s.a + i, n), splat(s.decay_a)) + product(product(g, g), splat(s.gain_a))
+    cdef vec q = times(some(s.a + i, n), splat(s.decay_a)) + times(times(g, g), splat(s.gain_a))
     cdef vec v = g / (square_root(q) + splat(s.epsilon))
     put(s.a + i, q, n)
     if s.b != NULL:
-        v = product(some(s.b + i, n), splat(s.momentum)) + v
+        v = times(some(s.b + i, n), splat(s.momentum)) + v
         put(s.b + i, v, n)
-    return w - product(v, splat(s.rate))
+    return w - times(v, splat(s.rate))
 
 
 cdef inline void step_part(const int kind, const bint is_weight, const Step *s, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
@@ -143,8 +122,8 @@ cdef inline void step_part(const int kind, const bint is_weight, const Step *s, 
         w = some(s.w + i, n)
         g = some(s.g + i, n)
         if is_weight:
-            g = g + product(w, splat(s.l2))
-            w = product(w, splat(s.shrink))
+            g = g + times(w, splat(s.l2))
+            w = times(w, splat(s.shrink))
         if kind == SGD:
             w = sgd(s, i, n, w, g)
         elif kind == ADAM:
