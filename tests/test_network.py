@@ -284,3 +284,22 @@ def test_results_are_not_overwritten_by_later_calls():
         before = first.copy()
         call(x[1])
         np.testing.assert_array_equal(first, before)
+
+
+@pytest.mark.parametrize("window", [{}, {"padding": 1}, {"kernel_size": 3, "stride": 1}])
+def test_pooling_before_rectifying_changes_no_bit(window, dtype, data_format):
+    """What `training_step` does against what the layers do one after the other, with ties, zeros and NaN."""
+    x = np.random.default_rng(0).integers(-2, 3, (4, 2, 7, 6)).astype(dtype)
+    x[0, 0, 0, 0], x[1, 1, 2, 2], x[2] = np.nan, -0.0, -1
+    x = np.moveaxis(x, 1, -1).copy() if data_format == "channels_last" else x
+    network = Sequential([Conv(3, 1), ReLU(), MaxPool(**window), ReLU(), Dense(4)], x.shape[1:], dtype=dtype,
+                         data_format=data_format, random_state=0)
+    network.vector[:] = np.random.default_rng(1).integers(-2, 3, network.vector.size)
+    labels = np.arange(4)
+    y, backward = network.forward(x, training=True)
+    loss, dy = softmax_cross_entropy(y, labels)
+    expected = backward(dy)[1]
+    found, gradient = network.training_step(x, labels)
+    np.testing.assert_array_equal(found, loss)
+    np.testing.assert_array_equal(gradient, expected)
+    np.testing.assert_array_equal(network.forward(x)[0], y)

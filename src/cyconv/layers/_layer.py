@@ -26,6 +26,8 @@ class Mode(NamedTuple):
         The stream that `Dropout` draws from; needed when training with it.
     needs_input_grad : bool, default True
         False: `backward` returns None for dx and saves the work.
+    in_place : bool, default False
+        True: a bound layer may write its result over x, and dx over dy.
     """
 
     training: bool = False
@@ -33,6 +35,7 @@ class Mode(NamedTuple):
     n_threads: Any = None
     rng: Any = None
     needs_input_grad: bool = True
+    in_place: bool = False
 
 
 PREDICTING = Mode()
@@ -40,6 +43,8 @@ PREDICTING = Mode()
 
 class Layer:
     """What all layers share; a subclass is a dataclass of literal arguments."""
+
+    keeps_output = True     # for its gradient, or its output may be its input
 
     def get_params(self, deep=True):
         """Arguments of the constructor by name."""

@@ -1,10 +1,13 @@
 """Layers that act on every value by itself, and the softmax."""
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
-from .. import functional
+from .. import _kernels, functional
+from ..functional._ranked import team
+from ..functional.activation import WORK_PER_ELEMENT
 from ._layer import NO_PARAMETERS, PREDICTING, Layer
 
 
@@ -31,6 +34,28 @@ class ReLU(Activation):
     """max(x, 0), element by element; its gradient at 0 is 0."""
 
     function, gradient, keeps = staticmethod(functional.relu), staticmethod(functional.relu_backward), "y"
+
+    def bind(self, shape, dtype, mode):
+        kernels, n_threads = _kernels.kernels[dtype], team(mode.n_threads, prod(shape) * WORK_PER_ELEMENT)
+        result, gradient = (None, None) if mode.in_place else np.empty((2, *shape), dtype)
+
+        def run(x, params, rng=None):
+            x = np.ascontiguousarray(x)
+            y = x if mode.in_place else result
+            kernels.activate("relu", x, y, 0, 0, n_threads)
+
+            def backward(dy, gradients):
+                dy = np.ascontiguousarray(dy)
+                dx = dy if mode.in_place else gradient
+                kernels.activate_backward("relu", dy, y, dx, 0, 0, n_threads)
+                return dx
+
+            return y, backward
+
+        return run
+
+    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
+        return Layer.forward(self, x, params, mode)
 
 
 @dataclass(repr=False)

@@ -17,6 +17,7 @@ from ._layer import PREDICTING, Layer, sample_shape, window_output, window_per_a
 class Convolution(Layer):
     """What convolutional layers share; ``kind`` is that of the weight in `cyconv.functional`."""
 
+    keeps_output = False
     kind = "plain"
     options = ("stride", "padding", "dilation", "groups", "padding_mode")
 

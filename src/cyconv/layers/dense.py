@@ -54,6 +54,8 @@ class Dense(Layer):
     units: int
     bias: bool = True
 
+    keeps_output = False
+
     def output_shape(self, input_shape):
         return self.parameter_shapes(input_shape)["weight"][:1]
 

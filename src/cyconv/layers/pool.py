@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from .. import functional
+import numpy as np
+
+from .. import _kernels, functional
 from .._geometry import per_axis
-from ..functional._pooling import bin_sizes, norm_order
+from ..functional._pooling import WORK_PER_CELL, bin_sizes, cells_of_taps, norm_order, prepare
+from ..functional._ranked import team
 from ._layer import NO_PARAMETERS, PREDICTING, Layer, window_output, window_per_axis
 
 # What the gradient of each kind is made of, besides the parameters of its windows.
@@ -55,7 +58,42 @@ class WindowPool(Layer):
 
 
 @dataclass(repr=False)
-class MaxPool(WindowPool):
+class ExtremePool(WindowPool):
+    """What maximum and minimum share: their gradients follow the index of the winner."""
+
+    keeps_output = False
+
+    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
+        return Layer.forward(self, x, params, mode)
+
+    def bind(self, shape, dtype, mode):
+        channels_last = mode.data_format == "channels_last"
+        plan = prepare(type(self).__name__, shape, self.kernel_size, self.stride, self.padding, self.dilation,
+                       self.ceil_mode, channels_last)
+        kernels, n_threads = _kernels.kernels[dtype], team(mode.n_threads, plan.work * WORK_PER_CELL)
+        y = np.empty(plan.out_shape, dtype)
+        index = np.empty(plan.out_shape, np.int64) if mode.training else None
+        cells = cells_of_taps(*plan.cells) if mode.training else None
+        dx = np.empty(shape, dtype) if mode.training and mode.needs_input_grad else None
+
+        def run(x, params, rng=None):
+            if y.size:
+                kernels.extreme_pool(x, y, index, plan.table, plan.windows, cells, self.kind == "min", channels_last,
+                                     n_threads)
+
+            def backward(dy, gradients):
+                if dx is not None:
+                    dx.fill(0)
+                    kernels.max_pool_backward(np.ascontiguousarray(dy), index, dx, channels_last, n_threads)
+                return dx
+
+            return y, backward
+
+        return run
+
+
+@dataclass(repr=False)
+class MaxPool(ExtremePool):
     """Largest value of each window, channel by channel.
 
     Parameters
@@ -73,7 +111,7 @@ class MaxPool(WindowPool):
 
 
 @dataclass(repr=False)
-class MinPool(WindowPool):
+class MinPool(ExtremePool):
     """Smallest value of each window, channel by channel.
 
     Parameters
