@@ -454,8 +454,8 @@ def interrupt_after(monkeypatch, batches):
     """Ctrl-C in the middle of an epoch."""
     original, count = classifier.Adam.step, iter(range(1, 10_000))
 
-    def step(self, gradient):
-        original(self, gradient)
+    def step(self, gradient, **how):
+        original(self, gradient, **how)
         if next(count) == batches:
             raise KeyboardInterrupt
 

@@ -342,6 +342,14 @@ def test_separable_is_depthwise_then_pointwise(batch, multiplier, out_channels, 
     grads = cyconv.separable_conv2d_backward(dy, x, depthwise_weight, pointwise, **windows)
     for got, want in zip(grads, (inner.x, inner.weight, outer.weight[..., 0, 0], outer.bias)):
         np.testing.assert_array_equal(got, want)
+    weights = depthwise_weight, pointwise
+    np.testing.assert_array_equal(cyconv.separable_conv2d_grad_input(dy, *weights, x.shape, **windows), grads.x)
+    both = cyconv.separable_conv2d_grad_weight(dy, x, *weights, **windows)
+    np.testing.assert_array_equal(both.depthwise_weight, grads.depthwise_weight)
+    np.testing.assert_array_equal(both.pointwise_weight, grads.pointwise_weight)
+    if batch:
+        one = cyconv.separable_conv2d_grad_input(dy[0], *weights, x.shape[1:], **windows)
+        np.testing.assert_array_equal(one, grads.x[0])
     for name in grads._fields:
         only = cyconv.separable_conv2d_backward(dy, x, depthwise_weight, pointwise, needs=[name], **windows)
         assert [field for field in only._fields if getattr(only, field) is not None] == [name]

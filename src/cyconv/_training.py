@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import _kernels
 from .network import SHUFFLE, random_stream
 
 ROWS_AT_ONCE = 4096
@@ -64,15 +65,15 @@ def train_epoch(network, optimizer, samples, *, scale, epoch, batch_size, shuffl
         batch_total = len(x) if weight is None else float(weight.sum())
         batch_loss, gradient = network.training_step(
             x, samples.labels[rows], weight, step=(epoch << 32) + number, n_threads=n_threads)
+        l2 = alpha / batch_total
         if alpha:
-            batch_loss += penalize(network.weights, gradient, alpha / batch_total)
-        optimizer.step(gradient)
+            batch_loss += l2 / 2 * squares(network.weights)
+        optimizer.step(gradient, l2=l2, n_threads=n_threads)
         loss += batch_loss * batch_total
         total += batch_total
     return loss / total
 
 
-def penalize(weights, gradient, scale):
-    """Add the gradient of scale / 2 * |weights|**2 to the front of ``gradient`` and return the value."""
-    gradient[:weights.size] += scale * weights
-    return scale / 2 * float(np.add.reduce(weights * weights, dtype=np.float64))
+def squares(weights):
+    """Sum of the squares of an array, in float64."""
+    return _kernels.kernels[weights.dtype].sum_of_squares(weights)

@@ -293,7 +293,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         network = self._network(samples.X.dtype, seed, self.parameters_ if goes_on else None)
         if goes_on:
             network.scale_input(1 / self.input_scale_)
-        optimizer = self._optimizer(network.vector)
+        optimizer = self._optimizer(network)
         if goes_on and self.optimizer_state_["solver"] == self.solver:
             optimizer.load_state(self.optimizer_state_)
         return network, optimizer
@@ -310,10 +310,11 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         return Sequential(restore(self.architecture_), self.input_shape_, dtype=dtype, data_format=self.data_format_,
                           random_state=seed, parameters=parameters)
 
-    def _optimizer(self, vector):
+    def _optimizer(self, network):
+        vector, n_weights = network.vector, network.weights.size
         if self.solver == "sgd":
-            return SGD(vector, self.learning_rate_init, self.momentum, self.nesterovs_momentum)
-        return Adam(vector, self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
+            return SGD(vector, self.learning_rate_init, self.momentum, self.nesterovs_momentum, n_weights=n_weights)
+        return Adam(vector, self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon, n_weights=n_weights)
 
     def _train(self, network, optimizer, samples):
         """Epochs until the loss stops going down; an interrupted one is undone."""

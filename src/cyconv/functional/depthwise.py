@@ -7,11 +7,11 @@ import numpy as np
 from .. import _arrays
 from ._calls import check_needs, run, run_backward, run_grad_input, run_grad_weight
 from ._plans import options, weight_rank
-from ._ranked import batched, every_rank, names_of_ranks
+from ._ranked import batched, every_rank, input_shape_of, names_of_ranks
 
 __all__ = ["SeparableGrads", *names_of_ranks(
     "depthwise_conv{}", "depthwise_conv{}_backward", "depthwise_conv{}_grad_input", "depthwise_conv{}_grad_weight",
-    "separable_conv{}", "separable_conv{}_backward")]
+    "separable_conv{}", "separable_conv{}_backward", "separable_conv{}_grad_input", "separable_conv{}_grad_weight")]
 
 
 class SeparableGrads(NamedTuple):
@@ -299,17 +299,104 @@ def _separable_conv_backward(function, rank, grad_out, x, depthwise_weight, poin
     point = options(function, data_format)
     x, depthwise, pointwise, grad_out = separable_arrays(function, x, depthwise_weight, pointwise_weight,
                                                          grad_out=grad_out)
-    channels = run(function, rank, x, depthwise, None, how, None, n_threads)
-    inner = {"depthwise_weight": "weight", "x": "x"}
-    outer = ["x"] * bool(inner.keys() & set(needs)) + ["weight"] * ("pointwise_weight" in needs)
-    outer = run_backward(function, rank, grad_out, channels, pointwise, point, outer + ["bias"] * ("bias" in needs),
-                         n_threads)
+    weights = {name for name in ("x", "depthwise_weight") if name in needs}
+    outer = ["x"] * bool(weights) + [name.removeprefix("pointwise_") for name in ("pointwise_weight", "bias")
+                                     if name in needs]
+    channels = (run(function, rank, x, depthwise, None, how, None, n_threads) if "pointwise_weight" in needs
+                else unread(grad_out, depthwise, how.channels_last))
+    outer = run_backward(function, rank, grad_out, channels, pointwise, point, outer, n_threads)
     dx = dweight = None
-    if outer.x is not None:
-        dx, dweight, _ = run_backward(function, rank, outer.x, x, depthwise, how,
-                                      [inner[name] for name in inner if name in needs], n_threads)
+    if weights:
+        inner = [name.removeprefix("depthwise_") for name in weights]
+        dx, dweight, _ = run_backward(function, rank, outer.x, x, depthwise, how, inner, n_threads)
     dpointwise = None if outer.weight is None else outer.weight.reshape(np.shape(pointwise_weight))
     return SeparableGrads(dx, dweight, dpointwise, outer.bias)
+
+
+def unread(grad_out, depthwise_weight, channels_last):
+    """Zeros in the place of the depthwise convolution, whose shape alone is needed."""
+    shape = list(grad_out.shape)
+    shape[-1 if channels_last else grad_out.ndim - depthwise_weight.ndim + 1] = len(depthwise_weight)
+    return np.broadcast_to(grad_out.dtype.type(0), shape)
+
+
+def _separable_conv_grad_input(function, rank, grad_out, depthwise_weight, pointwise_weight, input_shape, *, stride=1,
+                               padding=0, dilation=1, padding_mode="zeros", flip=False, data_format="channels_first",
+                               n_threads=None):
+    """Gradient of a separable convolution with respect to its input.
+
+    Parameters
+    ----------
+    grad_out : array_like of shape (N, K, OUTPUTS) or (K, OUTPUTS)
+        Gradient with respect to the result, in the layout of ``data_format``.
+    depthwise_weight, pointwise_weight : array_like
+        Of the forward call.
+    input_shape : tuple of int
+        Shape of the forward call's x.
+    stride, padding, dilation, padding_mode, flip, data_format, n_threads
+        As in the forward call.
+
+    Returns
+    -------
+    ndarray of shape ``input_shape``
+
+    Raises
+    ------
+    ValueError, TypeError
+        As the forward call, and if grad_out has not the shape of its result.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cyconv
+    >>> cyconv.separable_conv1d_grad_input(np.ones((1, 1, 2)), np.ones((2, 1, 2)), np.array([[1.0, 2]]), (1, 2, 3))[0]
+    array([[1., 2., 1.],
+           [2., 4., 2.]])
+    """
+    ndim = np.ndim(grad_out)
+    shape = input_shape_of(function, input_shape, np.ndim(depthwise_weight) - 2, ndim < np.ndim(depthwise_weight))
+    x = np.broadcast_to(np.float32(0), shape[-ndim:])
+    return _separable_conv_backward(function, rank, grad_out, x, depthwise_weight, pointwise_weight, stride=stride,
+                                    padding=padding, dilation=dilation, padding_mode=padding_mode, flip=flip,
+                                    data_format=data_format, needs=("x",), n_threads=n_threads).x
+
+
+def _separable_conv_grad_weight(function, rank, grad_out, x, depthwise_weight, pointwise_weight, *, stride=1, padding=0,
+                                dilation=1, padding_mode="zeros", flip=False, data_format="channels_first",
+                                n_threads=None):
+    """Gradients of a separable convolution with respect to its two weights.
+
+    Parameters
+    ----------
+    grad_out : array_like of shape (N, K, OUTPUTS) or (K, OUTPUTS)
+        Gradient with respect to the result, in the layout of ``data_format``.
+    x, depthwise_weight, pointwise_weight : array_like
+        Of the forward call.
+    stride, padding, dilation, padding_mode, flip, data_format, n_threads
+        As in the forward call.
+
+    Returns
+    -------
+    SeparableGrads
+        Named tuple (x, depthwise_weight, pointwise_weight, bias), the first and the last None.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As the forward call, and if grad_out has not the shape of its result.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cyconv
+    >>> x = np.array([[[1.0, 2, 3], [10, 20, 30]]])
+    >>> cyconv.separable_conv1d_grad_weight(np.ones((1, 1, 2)), x, np.ones((2, 1, 2)), [[1.0, 2]]).pointwise_weight
+    array([[ 8., 80.]])
+    """
+    return _separable_conv_backward(function, rank, grad_out, x, depthwise_weight, pointwise_weight, stride=stride,
+                                    padding=padding, dilation=dilation, padding_mode=padding_mode, flip=flip,
+                                    data_format=data_format, needs=("depthwise_weight", "pointwise_weight"),
+                                    n_threads=n_threads)
 
 
 depthwise_conv, depthwise_conv1d, depthwise_conv2d, depthwise_conv3d = every_rank(_depthwise_conv, "depthwise_conv{}")
@@ -322,3 +409,7 @@ depthwise_conv_backward, depthwise_conv1d_backward, depthwise_conv2d_backward, d
 separable_conv, separable_conv1d, separable_conv2d, separable_conv3d = every_rank(_separable_conv, "separable_conv{}")
 separable_conv_backward, separable_conv1d_backward, separable_conv2d_backward, separable_conv3d_backward = every_rank(
     _separable_conv_backward, "separable_conv{}_backward")
+(separable_conv_grad_input, separable_conv1d_grad_input, separable_conv2d_grad_input,
+ separable_conv3d_grad_input) = every_rank(_separable_conv_grad_input, "separable_conv{}_grad_input")
+(separable_conv_grad_weight, separable_conv1d_grad_weight, separable_conv2d_grad_weight,
+ separable_conv3d_grad_weight) = every_rank(_separable_conv_grad_weight, "separable_conv{}_grad_weight")
