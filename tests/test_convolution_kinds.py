@@ -3,6 +3,7 @@
 Every kind is compared with the plain definitions on the same random geometries, exactly on integers.
 """
 
+import tracemalloc
 from itertools import product
 from random import Random
 
@@ -457,3 +458,27 @@ def test_out_is_written(rng):
     assert_same_bits(out, cyconv.conv_transpose2d(x, weight))
     with pytest.raises(ValueError, match="conv_transpose2d: out must be a float64 array of shape"):
         cyconv.conv_transpose2d(x, weight, out=np.empty((1, 3, 7, 7)))
+
+
+LARGE = {
+    "zeros": lambda x, w: cyconv.conv2d(x, w, padding=1),
+    "reflect": lambda x, w: cyconv.conv2d(x, w, padding=1, padding_mode="reflect"),
+    "input gradient": lambda x, w: cyconv.conv2d_grad_input(x, w, x.shape, padding=1, padding_mode="wrap"),
+    "weight gradient": lambda x, w: cyconv.conv2d_grad_weight(x, x, 3, padding=1, padding_mode="edge"),
+    "transposed": lambda x, w: cyconv.conv_transpose2d(x, w, stride=2),
+    "depthwise": lambda x, w: cyconv.depthwise_conv2d(x, w[:, :1], padding=1),
+    "separable": lambda x, w: cyconv.separable_conv2d(x, w[:, :1], w[:, :, 0, 0], padding=1),
+    "tiled": lambda x, w: cyconv.tiled_conv2d(x, np.broadcast_to(w, (3, 2, *w.shape)), padding=1),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_nothing_much_larger_than_the_result_is_allocated(name, rng):
+    """Twice the result for the separable one, which holds what is between its two convolutions."""
+    x, w = rng.standard_normal((2, 3, 600, 700), np.float32), rng.standard_normal((3, 3, 3, 3), np.float32)
+    LARGE[name](x, w)
+    tracemalloc.start()
+    result = LARGE[name](x, w)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < result.nbytes * (2 if name == "separable" else 1) + 2**22

@@ -105,31 +105,37 @@ def gather(call, x, padded):
 
 def scatter(call, part, padded, dx):
     """Add ``part`` to the cells of dx that `gather` reads."""
+    pieces = [(part, dx)]
     for axis, n, where in spatial_axes(call, dx, padded):
         if where.start >= 0 and where[-1] < n:
-            dx = dx[(slice(None),) * axis + (slice(where.start, where.stop, where.step),)]
+            runs = [(slice(None), slice(where.start, where.stop, where.step), 1)]
         else:
-            part = fold(part, axis, where, cells(call.padding_mode, where, n), n)
-    dx += part
+            runs = list(straight_runs(cells(call.padding_mode, where, n)))
+        before = (slice(None),) * axis
+        pieces = [(some[(*before, values)], target[(*before, sources)], axis if step == 0 else None)
+                  for some, target, *_ in pieces for values, sources, step in runs]
+        pieces = [(some if same is None else some.sum(same, keepdims=True), target) for some, target, same in pieces]
+    for some, target in pieces:
+        target += some
+
+
+def straight_runs(sources):
+    """Cut a list of cells where it turns: (slice of the list, slice of cells, step), the step 1, -1 or 0."""
+    steps, first, end = np.diff(sources).tolist(), 0, len(sources)
+    while first < end:
+        last, step = first, steps[first] if first + 1 < end and abs(steps[first]) <= 1 else 1
+        while last + 1 < end and steps[last] == step:
+            last += 1
+        low, high = sorted((int(sources[first]), int(sources[last])))
+        values = slice(last, first - 1 if first else None, -1) if step == -1 else slice(first, last + 1)
+        yield values, slice(low, high + 1), step
+        first = last + 1
 
 
 def spatial_axes(call, x, padded):
     """(axis, its extent, the cells read) of the spatial axes of a batch."""
     first = 1 if call.channels_last else 2
     return list(zip(range(first, first + len(padded)), spatial_of(x.shape, call.channels_last), padded))
-
-
-def fold(part, axis, where, sources, n):
-    """Sum the cells of an axis that came from the same one of ``n`` sources."""
-    folded = np.zeros(part.shape[:axis] + (n,) + part.shape[axis + 1:], part.dtype)
-    values, sums = np.moveaxis(part, axis, 0), np.moveaxis(folded, axis, 0)
-    begin = end = 0
-    if where.step == 1:      # those inside the input go together
-        begin, end = (min(max(cell - where.start, 0), len(where)) for cell in (0, n))
-        sums[begin + where.start:end + where.start] = values[begin:end]
-    for i in (*range(begin), *range(end, len(where))):
-        sums[sources[i]] += values[i]
-    return folded
 
 
 def cut(array, samples, outputs, channels_last):
