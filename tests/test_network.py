@@ -8,7 +8,25 @@ import pytest
 from differences import assert_same_gradient, central_differences
 
 from cyconv import Sequential
-from cyconv.layers import AvgPool, Conv, Dense, Dropout, Flatten, MaxPool, ReLU
+from cyconv.layers import (
+    AdaptivePool,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Dense,
+    DepthwiseConv,
+    Dropout,
+    Flatten,
+    GlobalPool,
+    LocalConv,
+    LpPool,
+    MaxPool,
+    MinPool,
+    ReLU,
+    SeparableConv,
+    TiledConv,
+)
 from cyconv.losses import softmax_cross_entropy
 from cyconv.optimizers import Adam
 
@@ -303,3 +321,42 @@ def test_pooling_before_rectifying_changes_no_bit(window, dtype, data_format):
     np.testing.assert_array_equal(found, loss)
     np.testing.assert_array_equal(gradient, expected)
     np.testing.assert_array_equal(network.forward(x)[0], y)
+
+
+@pytest.mark.parametrize("layer", [
+    SeparableConv(4, multiplier=2), ConvTranspose(3, 2), DepthwiseConv(2), TiledConv(3), LocalConv(3), GlobalPool(),
+    AdaptivePool(2), BatchNorm(), MinPool(2), LpPool(2)], ids=repr)
+def test_planned_layers_compute_what_single_ones_do(layer, data_format):
+    x = np.random.default_rng(0).standard_normal((4, 2, 7, 6))
+    x = np.moveaxis(x, 1, -1).copy() if data_format == "channels_last" else x
+    network = Sequential([Conv(2, 1), layer, ReLU(), Dense(3)], x.shape[1:], dtype=np.float64, data_format=data_format,
+                         random_state=0)
+    y, backward = network.forward(x, training=True)
+    loss, dy = softmax_cross_entropy(y, np.arange(4) % 3)
+    expected = backward(dy)[1]
+    found, gradient = network.training_step(x, np.arange(4) % 3)
+    np.testing.assert_array_equal(found, loss)
+    np.testing.assert_array_equal(gradient, expected)
+    assert network.forward(x)[0].shape == (4, 3)
+
+
+def test_a_training_step_takes_any_array_of_samples_and_no_other():
+    network = Sequential([Conv(3, 3), ReLU(), MaxPool(2), Dense(3)], (1, 8, 8), random_state=0)
+    x, labels = np.random.default_rng(0).standard_normal((2, 1, 8, 8)), np.array([0, 1])
+    loss = network.training_step(x.astype(np.float32), labels)[0]
+    for same in (x, x.astype(">f4"), x.tolist()):
+        assert network.training_step(same, labels)[0] == loss
+    for other in (x[:, :, :4], x[:, 0], x.reshape(2, 64)):
+        with pytest.raises(ValueError, match=r"Sequential: x must have shape \(N, 1, 8, 8\), got"):
+            network.training_step(other, labels)
+    for other in (np.ma.masked_all(x.shape), x * 1j):
+        with pytest.raises(TypeError, match="^Sequential: "):
+            network.forward(other)
+
+
+@pytest.mark.parametrize("changes", [{"kernel_size": 5}, {"out_channels": 7}, {"padding": 1}])
+def test_layers_that_were_changed_after_the_network_was_built_are_refused(changes):
+    network = Sequential([Conv(3, 3), Dense(2)], (1, 8, 8))
+    network.layers[0].set_params(**changes)
+    with pytest.raises(ValueError, match="layer 'conv1', Conv.*, was changed after the network was built"):
+        network.forward(np.ones((1, 1, 8, 8)))

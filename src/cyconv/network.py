@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from . import _threads
+from . import _arrays, _threads
 from .arithmetic import receptive_field
 from .layers import Dense, Dropout, Layer, MaxPool, Mode, ReLU
 from .losses import softmax_cross_entropy
@@ -264,7 +264,7 @@ class Sequential:
 
     def _batch(self, x):
         """x as an array of the network's dtype, if it is a batch of samples."""
-        x = np.require(x, self.dtype, "A")
+        x = np.require(_arrays.as_array("Sequential", "x", x), self.dtype, "A")
         if x.shape[1:] != self.input_shape:
             expected = ", ".join(map(str, self.input_shape))
             raise ValueError(f"Sequential: x must have shape (N, {expected}), got {x.shape}")
@@ -297,11 +297,12 @@ class Sequential:
         gradient : ndarray of shape (n_params,)
             With respect to `vector`.
         """
-        loss, gradient = self.training_step(self._batch(x), labels, sample_weight, step=step, n_threads=n_threads)
+        loss, gradient = self.training_step(x, labels, sample_weight, step=step, n_threads=n_threads)
         return loss, gradient.copy()
 
     def training_step(self, x, labels, sample_weight=None, *, step=0, n_threads=None):
-        """`loss_and_gradient` for an x of the network's dtype; the next call overwrites the gradient."""
+        """`loss_and_gradient` whose gradient the next call overwrites."""
+        x = self._batch(x)
         rng = random_stream(self.seed, DROPOUT, step) if self._has_dropout else None
         backwards = []
         for number, run in self._planned(len(x), True, n_threads):
@@ -323,6 +324,10 @@ class Sequential:
         return self._plans[key]
 
     def _plan(self, n, mode):
+        for layer, name, owned, shape, after in zip(self.layers, self.names, self._owned, self.shapes, self.shapes[1:]):
+            if layer.parameter_shapes(shape) != owned or layer.output_shape(shape) != after:
+                raise ValueError(f"Sequential: layer {name!r}, {layer!r}, was changed after the network was built; "
+                                 "build a new one")
         plan, before, shape = [], None, self.shapes[0]
         for number in in_order_of_work(self.layers):
             shape = shape if before is None else before.output_shape(shape)

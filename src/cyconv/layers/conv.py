@@ -349,6 +349,9 @@ class SeparableConv(Convolution):
         weights = prod(shapes["depthwise_weight"]) + prod(shapes["pointwise_weight"])
         return prod(self.output_shape(input_shape)[1:]) * weights
 
+    def bind(self, shape, dtype, mode):
+        return Layer.bind(self, shape, dtype, mode)
+
     def forward(self, x, params, mode=PREDICTING):
         how = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation,
                "padding_mode": self.padding_mode, "data_format": mode.data_format, "n_threads": mode.n_threads}
