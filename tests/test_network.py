@@ -360,3 +360,13 @@ def test_layers_that_were_changed_after_the_network_was_built_are_refused(change
     network.layers[0].set_params(**changes)
     with pytest.raises(ValueError, match="layer 'conv1', Conv.*, was changed after the network was built"):
         network.forward(np.ones((1, 1, 8, 8)))
+
+
+def test_parameters_that_are_no_numbers_change_nothing():
+    network = Sequential([Conv(3, 3), Dense(2)], (1, 8, 8), random_state=0)
+    before = network.vector.copy()
+    wrong = {name: 2 * value for name, value in network.parameters().items()}
+    wrong["dense1.bias"] = np.array(["a", "b"])
+    with pytest.raises(TypeError, match="load_parameters: unsupported dtype .* for dense1.bias"):
+        network.load_parameters(wrong)
+    np.testing.assert_array_equal(network.vector, before)

@@ -207,8 +207,9 @@ class Sequential:
             if np.shape(parameters[name]) != target.shape:
                 raise ValueError(f"load_parameters: {name} must have shape {target.shape}, "
                                  f"got {np.shape(parameters[name])}")
+        values = {name: _arrays.as_array("load_parameters", name, parameters[name]) for name in own}
         for name, target in own.items():
-            target[...] = parameters[name]
+            target[...] = values[name]
 
     def scale_input(self, factor):
         """Change the first weights so that x gives what ``factor * x`` gave before.
