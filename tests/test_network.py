@@ -27,7 +27,7 @@ from cyconv.layers import (
     SeparableConv,
     TiledConv,
 )
-from cyconv.losses import softmax_cross_entropy
+from cyconv.losses import softmax_cross_entropy, squared_error
 from cyconv.optimizers import Adam
 
 SHAPES = [(2, 11), (2, 8, 7), (1, 6, 5, 6)]
@@ -370,3 +370,24 @@ def test_parameters_that_are_no_numbers_change_nothing():
     with pytest.raises(TypeError, match="load_parameters: unsupported dtype .* for dense1.bias"):
         network.load_parameters(wrong)
     np.testing.assert_array_equal(network.vector, before)
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_outputs_are_those_of_each_layer_and_end_with_that_of_forward(data_format, rng):
+    shape = (1, 8, 8) if data_format == "channels_first" else (8, 8, 1)
+    network = Sequential([Conv(3, 3), ReLU(), MaxPool(2), Dense(2)], shape, data_format=data_format, random_state=0)
+    x = rng.standard_normal((5, *shape)).astype(np.float32)
+    outputs = dict(network.outputs(x))
+    assert list(outputs) == list(network.names)
+    np.testing.assert_array_equal(outputs["dense1"], network.forward(x)[0])
+    np.testing.assert_array_equal(outputs["relu1"], np.maximum(outputs["conv1"], 0))
+
+
+def test_training_step_takes_any_loss(rng):
+    network = Sequential([Conv(3, 3), ReLU(), Dense(2)], (1, 8, 8), dtype=np.float64, random_state=0)
+    x, targets = rng.standard_normal((5, 1, 8, 8)), rng.standard_normal((5, 2))
+    value, gradient = network.loss_and_gradient(x, targets, loss=squared_error)
+    y, backward = network.forward(x, training=True)
+    expected, dy = squared_error(y, targets)
+    assert value == expected
+    np.testing.assert_array_equal(gradient, backward(dy)[1])

@@ -263,6 +263,16 @@ class Sequential:
         last = 0 if needs_input_grad else self._first
         return y, lambda dy: self._backward(backwards, dy, last)
 
+    def outputs(self, x, *, n_threads=None):
+        """What each layer makes of a batch, in prediction: yields (name, ndarray of shape (N, *shape)), in order.
+
+        x and n_threads as for `forward`; one array is made at a time, so that none need be kept.
+        """
+        y, mode = self._batch(x), Mode(False, self.data_format, n_threads)
+        for name, layer, params in zip(self.names, self.layers, self._params):
+            y, _ = layer.forward(y, params, mode)
+            yield name, y
+
     def _batch(self, x):
         """x as an array of the network's dtype, if it is a batch of samples."""
         x = np.require(_arrays.as_array("Sequential", "x", x), self.dtype, "A")
@@ -279,15 +289,18 @@ class Sequential:
                 gradient[self._slices[number][name]] = value.reshape(-1)
         return dy, gradient
 
-    def loss_and_gradient(self, x, labels, sample_weight=None, *, step=0, n_threads=None):
-        """Softmax cross-entropy of a batch in training, and its gradient.
+    def loss_and_gradient(self, x, targets, sample_weight=None, *, loss=softmax_cross_entropy, step=0,
+                          n_threads=None):
+        """Loss of a batch in training, and its gradient.
 
         Parameters
         ----------
         x : array_like of shape (N, *input_shape)
-        labels : ndarray of shape (N,), int
-            Number of the right output, from 0.
+        targets : ndarray
+            What ``loss`` compares the outputs with; for the default, numbers of the right outputs, (N,).
         sample_weight : ndarray of shape (N,) or None, default None
+        loss : callable, default `cyconv.losses.softmax_cross_entropy`
+            ``loss(outputs, targets, sample_weight) -> (float, gradient like outputs)``.
         step, n_threads
             As for `forward`.
 
@@ -298,10 +311,10 @@ class Sequential:
         gradient : ndarray of shape (n_params,)
             With respect to `vector`.
         """
-        loss, gradient = self.training_step(x, labels, sample_weight, step=step, n_threads=n_threads)
-        return loss, gradient.copy()
+        value, gradient = self.training_step(x, targets, sample_weight, loss=loss, step=step, n_threads=n_threads)
+        return value, gradient.copy()
 
-    def training_step(self, x, labels, sample_weight=None, *, step=0, n_threads=None):
+    def training_step(self, x, targets, sample_weight=None, *, loss=softmax_cross_entropy, step=0, n_threads=None):
         """`loss_and_gradient` whose gradient the next call overwrites."""
         x = self._batch(x)
         rng = random_stream(self.seed, DROPOUT, step) if self._has_dropout else None
@@ -309,11 +322,11 @@ class Sequential:
         for number, run in self._planned(len(x), True, n_threads):
             x, backward = run(x, self._params[number], rng)
             backwards.append((number, backward))
-        loss, dy = softmax_cross_entropy(x, labels, sample_weight)
+        value, dy = loss(x, targets, sample_weight)
         for number, backward in reversed(backwards):
             if number >= self._first:
                 dy = backward(dy, self._gradients[number])
-        return loss, self._gradient
+        return value, self._gradient
 
     def _planned(self, n, training, n_threads):
         """(number, run) of the layers, planned for batches of n samples. A few plans are kept: they hold arrays."""
