@@ -7,7 +7,6 @@ import os
 
 import numpy as np
 import pytest
-from arrays import LAYOUTS
 from hypothesis import settings
 
 # Teams are larger than the machine here; threads that spin while they wait would delay each other.
@@ -15,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from cyconv import _kernels  # noqa: E402
 from cyconv.functional import _ranked  # noqa: E402
+from cyconv.selftest.arrays import LAYOUTS  # noqa: E402
 
 # The same examples in every run, so a failure is reproduced by running the test again.
 settings.register_profile("reproducible", derandomize=True, deadline=None, print_blob=True)

@@ -4,13 +4,13 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
-from arrays import KINDS, assert_same_bits
-from differences import assert_same_gradient, central_differences
 from hypothesis import given
 from hypothesis import strategies as st
 
 import cyconv
 from cyconv import _kernels
+from cyconv.selftest.arrays import KINDS, assert_same_bits
+from cyconv.selftest.differences import assert_same_gradient, central_differences
 
 INF, NAN, TINY = np.inf, np.nan, 5e-324
 

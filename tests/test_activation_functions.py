@@ -4,11 +4,11 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from arrays import KINDS, assert_same_bits
-from differences import assert_same_gradient, central_differences
 
 import cyconv
 from cyconv import _kernels
+from cyconv.selftest.arrays import KINDS, assert_same_bits
+from cyconv.selftest.differences import assert_same_gradient, central_differences
 
 INF, NAN = np.inf, np.nan
 SCALE, ALPHA = 1.0507009873554804934, 1.6732632423543772848

@@ -4,12 +4,12 @@ import pickle
 
 import numpy as np
 import pytest
-from differences import assert_same_gradient, central_differences
 from sklearn.datasets import load_digits
 
 import cyconv
 from cyconv import ConvNetClassifier, Sequential, layers
 from cyconv.layers import ACTIVATIONS, ELU, GELU, SELU, Dense, LeakyReLU, Mode, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from cyconv.selftest.differences import assert_same_gradient, central_differences
 
 CASES = [ReLU(), LeakyReLU(), LeakyReLU(0.3), ELU(), ELU(alpha=0.5), SELU(), GELU(), GELU("tanh"), SiLU(), Sigmoid(),
          Tanh(), Softmax()]

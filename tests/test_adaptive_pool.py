@@ -3,17 +3,16 @@
 from itertools import product
 from math import prod
 
-import geometries
 import numpy as np
 import pytest
-import reference
-from arrays import HOSTILE, KINDS, LAYOUTS, assert_same_bits, channels_first, in_layout, integers
-from differences import assert_same_gradient, central_differences
 from hypothesis import given
 from hypothesis import strategies as st
 
 import cyconv
 from cyconv import _kernels
+from cyconv.selftest import geometries, reference
+from cyconv.selftest.arrays import HOSTILE, KINDS, LAYOUTS, assert_same_bits, channels_first, in_layout, integers
+from cyconv.selftest.differences import assert_same_gradient, central_differences
 
 INF, NAN = np.inf, np.nan
 FLOATS = (np.float32, np.float64)

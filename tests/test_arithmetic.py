@@ -2,14 +2,14 @@
 
 from itertools import product
 
-import geometries
 import numpy as np
 import pytest
-from arrays import HOSTILE
 
 import cyconv
 from cyconv._geometry import Window
 from cyconv.layers import Conv
+from cyconv.selftest import geometries
+from cyconv.selftest.arrays import HOSTILE
 
 # ---------------------------------------------------------------- output sizes
 

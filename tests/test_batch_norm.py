@@ -5,14 +5,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from arrays import KINDS, assert_same_bits, in_layout
-from differences import assert_same_gradient, central_differences
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 import cyconv
 from cyconv import ConvNetClassifier, Sequential, _kernels, _training, classifier
 from cyconv.layers import BatchNorm, Conv, Dense, Mode, ReLU
+from cyconv.selftest.arrays import KINDS, assert_same_bits, in_layout
+from cyconv.selftest.differences import assert_same_gradient, central_differences
 
 SHAPES = [(4, 3), (2, 3, 5), (3, 5, 4, 7), (2, 17, 3, 6, 5), (1, 1, 40), (5, 9, 1, 1)]
 all_shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -14,14 +14,14 @@ from math import prod
 from pathlib import Path
 from unittest import mock
 
-import geometries
 import numpy as np
 import pytest
-from arrays import LAYOUTS, in_layout
 
 import cyconv
 from cyconv import _kernels, losses, optimizers
 from cyconv.functional import _ranked
+from cyconv.selftest import geometries
+from cyconv.selftest.arrays import LAYOUTS, in_layout
 
 
 class Guarded:

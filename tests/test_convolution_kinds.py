@@ -7,15 +7,14 @@ import tracemalloc
 from itertools import product
 from random import Random
 
-import geometries
 import numpy as np
 import pytest
-import reference
-from arrays import KINDS, LAYOUTS, assert_same_bits, channels_first, in_layout, integers
 
 import cyconv
 from cyconv import _kernels
 from cyconv.functional import _borders
+from cyconv.selftest import geometries, reference
+from cyconv.selftest.arrays import KINDS, LAYOUTS, assert_same_bits, channels_first, in_layout, integers
 
 FLOATS = (np.float32, np.float64)
 MODES = ("reflect", "symmetric", "edge", "wrap")

@@ -1,16 +1,15 @@
 """Pooling with functions of one's own: against other kinds of pooling, blocks, dtypes, gradients, errors."""
 
-import geometries
 import numpy as np
 import pytest
-import reference
-from arrays import HOSTILE, KINDS, assert_same_bits, channels_first, in_layout, integers
-from differences import assert_same_gradient, central_differences
 from hypothesis import given
 from hypothesis import strategies as st
 
 import cyconv
 from cyconv.functional import custom_pooling
+from cyconv.selftest import geometries, reference
+from cyconv.selftest.arrays import HOSTILE, KINDS, assert_same_bits, channels_first, in_layout, integers
+from cyconv.selftest.differences import assert_same_gradient, central_differences
 
 
 def vjp_of_sum(windows, grad):

@@ -5,11 +5,11 @@ import re
 
 import numpy as np
 import pytest
-from arrays import HOSTILE, assert_same_bits
 from scipy import ndimage
 
 import cyconv
 from cyconv import _kernels, filters
+from cyconv.selftest.arrays import HOSTILE, assert_same_bits
 
 PI = np.pi
 

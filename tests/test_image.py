@@ -4,10 +4,10 @@ from itertools import product
 
 import numpy as np
 import pytest
-from arrays import HOSTILE, KINDS, assert_same_bits, integers
 from scipy import ndimage, signal
 
 import cyconv
+from cyconv.selftest.arrays import HOSTILE, KINDS, assert_same_bits, integers
 
 MODES = ("full", "same", "valid")
 FUNCTIONS = ("correlate", "convolve")

@@ -4,7 +4,6 @@ import pickle
 
 import numpy as np
 import pytest
-from differences import assert_same_gradient, central_differences
 
 from cyconv.layers import (
     AvgPool,
@@ -21,6 +20,7 @@ from cyconv.layers import (
     SeparableConv,
     TiledConv,
 )
+from cyconv.selftest.differences import assert_same_gradient, central_differences
 
 # One layer of every kind and option, with the shape (C, *spatial) of a sample: 1-D, 2-D and 3-D.
 CASES = [

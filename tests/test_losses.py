@@ -5,11 +5,11 @@ from math import exp, inf, log, nan
 
 import numpy as np
 import pytest
-from arrays import KINDS, assert_same_bits
-from differences import assert_same_gradient, central_differences
 
 from cyconv import _kernels
 from cyconv.losses import binary_cross_entropy, huber, softmax_cross_entropy, squared_error
+from cyconv.selftest.arrays import KINDS, assert_same_bits
+from cyconv.selftest.differences import assert_same_gradient, central_differences
 
 N = 5
 rng_of_cases = np.random.default_rng(0)

@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-from differences import assert_same_gradient, central_differences
 
 from cyconv import Sequential
 from cyconv.layers import (
@@ -29,6 +28,7 @@ from cyconv.layers import (
 )
 from cyconv.losses import softmax_cross_entropy, squared_error
 from cyconv.optimizers import Adam
+from cyconv.selftest.differences import assert_same_gradient, central_differences
 
 SHAPES = [(2, 11), (2, 8, 7), (1, 6, 5, 6)]
 all_ranks = pytest.mark.parametrize("shape", SHAPES, ids=["1D", "2D", "3D"])

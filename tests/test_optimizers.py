@@ -7,10 +7,10 @@ from math import inf, isnan, nan, sqrt
 
 import numpy as np
 import pytest
-from arrays import KINDS, assert_same_bits
 
 from cyconv import _kernels
 from cyconv.optimizers import SGD, Adam, AdamW, RMSprop, clip_by_norm, clip_by_value
+from cyconv.selftest.arrays import KINDS, assert_same_bits
 
 # class, arguments, PyTorch's class, its arguments
 OPTIMIZERS = [

@@ -2,16 +2,15 @@
 
 from itertools import product
 
-import geometries
 import numpy as np
 import pytest
-import reference
-from arrays import HOSTILE, KINDS, LAYOUTS, assert_same_bits, channels_first, in_layout, integers
 from hypothesis import given
 from hypothesis import strategies as st
 
 import cyconv
 from cyconv import _kernels
+from cyconv.selftest import geometries, reference
+from cyconv.selftest.arrays import HOSTILE, KINDS, LAYOUTS, assert_same_bits, channels_first, in_layout, integers
 
 FLOATS = (np.float32, np.float64)
 POOLS = (cyconv.max_pool2d, cyconv.avg_pool2d)

@@ -4,7 +4,6 @@ import pickle
 
 import numpy as np
 import pytest
-from differences import assert_same_gradient, central_differences
 
 import cyconv
 from cyconv.layers import (
@@ -22,6 +21,7 @@ from cyconv.layers import (
     SumPool,
 )
 from cyconv.network import Sequential
+from cyconv.selftest.differences import assert_same_gradient, central_differences
 
 CASES = [
     (MaxPool(3, stride=2, padding=1), (2, 8, 7)),

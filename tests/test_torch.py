@@ -1,10 +1,10 @@
 """Agreement with PyTorch where both define the same, and the documented differences where they do not."""
 
-import geometries
 import numpy as np
 import pytest
 
 import cyconv
+from cyconv.selftest import geometries
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

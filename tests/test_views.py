@@ -5,13 +5,12 @@ import sys
 from itertools import product
 from math import prod
 
-import geometries
 import numpy as np
 import pytest
-import reference
-from arrays import HOSTILE, KINDS, LAYOUTS, assert_same_bits, channels_first, in_layout, integers
 
 import cyconv
+from cyconv.selftest import geometries, reference
+from cyconv.selftest.arrays import HOSTILE, KINDS, LAYOUTS, assert_same_bits, channels_first, in_layout, integers
 
 FLOATS = (np.float32, np.float64)
 

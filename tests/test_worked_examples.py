@@ -5,12 +5,12 @@ What a user learns there can be done here in a line or two.
 
 import numpy as np
 import pytest
-from arrays import channels_first, in_layout
 
 import cyconv
 from cyconv import filters
 from cyconv._geometry import windows
 from cyconv.layers import Conv, Dense, MaxPool, ReLU
+from cyconv.selftest.arrays import channels_first, in_layout
 
 
 def plane(values):

@@ -10,9 +10,9 @@ from random import Random
 from typing import NamedTuple
 
 import numpy as np
-from arrays import integers
 
-from cyconv._geometry import Window
+from .._geometry import Window
+from .arrays import integers
 
 CHANNELS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 15, 16, 17, 24, 31, 32, 33, 40)
 NARROW = (1, 2, 3, 4, 5, 6, 7, 8)

@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from cyconv._geometry import Window
+from .._geometry import Window
 
 
 def spread(x, windows):

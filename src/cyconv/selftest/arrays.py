@@ -27,7 +27,8 @@ def bits(array):
 
 def assert_same_bits(actual, expected, *where):
     """Equal shapes, dtypes and bits; ``where`` names the case."""
-    assert actual.dtype == expected.dtype and np.array_equal(bits(actual), bits(expected)), where
+    if actual.dtype != expected.dtype or not np.array_equal(bits(actual), bits(expected)):
+        raise AssertionError(f"bits differ: {where}")
 
 
 # ---------------------------------------------------------------- kinds of arrays with the same values
