@@ -271,10 +271,14 @@ def test_integers_are_computed_as_floats():
 
 
 @pytest.mark.parametrize("call, error, message", [
-    (lambda: cyconv.leaky_relu([1.0], "0.1"), TypeError, "^leaky_relu: negative_slope must be a number, got '0.1'"),
-    (lambda: cyconv.leaky_relu([1.0], NAN), ValueError, "^leaky_relu: negative_slope must be finite, got nan"),
-    (lambda: cyconv.elu([1.0], True), TypeError, "^elu: alpha must be a number, got True"),
-    (lambda: cyconv.elu_backward([1.0], [1.0], INF), ValueError, "^elu_backward: alpha must be finite, got inf"),
+    (lambda: cyconv.leaky_relu([1.0], "0.1"), TypeError,
+     "^leaky_relu: negative_slope must be a finite number, got '0.1'"),
+    (lambda: cyconv.leaky_relu([1.0], NAN), ValueError, "^leaky_relu: negative_slope must be a finite number, got nan"),
+    (lambda: cyconv.elu([1.0], True), TypeError, "^elu: alpha must be a finite number, got True"),
+    (lambda: cyconv.elu_backward([1.0], [1.0], INF), ValueError,
+     "^elu_backward: alpha must be a finite number, got inf"),
+    (lambda: cyconv.leaky_relu(np.zeros(1, np.float32), 1e300), ValueError,
+     r"^leaky_relu: negative_slope must be a finite number, at most 3.4e\+38 in size, got 1e\+300"),
     (lambda: cyconv.gelu([1.0], "erf"), ValueError, "^gelu: approximate must be 'none' or 'tanh', got 'erf'"),
     (lambda: cyconv.gelu_backward([1.0], [1.0], None), ValueError, "^gelu_backward: approximate must be"),
     (lambda: cyconv.sigmoid([1j]), TypeError, "^sigmoid: unsupported dtype complex128 for x"),

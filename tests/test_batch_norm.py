@@ -174,7 +174,7 @@ def test_nan_and_inf_stay_in_their_channel(isa, data_format):
      r"^batch_norm: mean must have shape \(3,\), got \(1,\)"),
     (lambda x: cyconv.batch_norm(x, [0.0] * 3, [1, 1, -1]), ValueError, "^batch_norm: var must be >= 0, got -1.0"),
     (lambda x: cyconv.batch_norm(x, [0.0] * 3, [1.0] * 3, [1.0]), ValueError, r"^batch_norm: weight must have shape"),
-    (lambda x: cyconv.batch_norm(x, [0.0] * 3, [1.0] * 3, eps=-1), ValueError, "^batch_norm: eps must be a finite"),
+    (lambda x: cyconv.batch_norm(x, [0.0] * 3, [1.0] * 3, eps=-1), ValueError, "^batch_norm: eps must be .* >= 0"),
     (lambda x: cyconv.batch_norm(x, [0.0] * 3, [1.0] * 3, eps="0"), TypeError, "^batch_norm: eps must be a number"),
     (lambda x: cyconv.batch_norm_backward(x[:1], x, [0.0] * 3, [1.0] * 3), ValueError,
      r"^batch_norm_backward: grad_out must have shape \(2, 3, 4\), got \(1, 3, 4\)"),

@@ -345,10 +345,10 @@ def test_other_errors():
     with pytest.raises(TypeError, match=r"targets must be integers, got dtype float64; use targets.astype\(int\)"):
         softmax_cross_entropy(LOGITS, LABELS * 1.0)
     for smoothing in (-0.1, 1.1, nan, "x", None, True):
-        with pytest.raises(ValueError, match="label_smoothing must be a number from 0 to 1, got"):
+        with pytest.raises((TypeError, ValueError), match=r"label_smoothing must be a number in \[0, 1\], got"):
             softmax_cross_entropy(LOGITS, LABELS, label_smoothing=smoothing)
     for delta in (0, -1, nan, "x", None):
-        with pytest.raises(ValueError, match="^huber: delta must be a number > 0, got"):
+        with pytest.raises((TypeError, ValueError), match="^huber: delta must be a number > 0 or infinity, got"):
             huber(LOGITS, VALUES, delta=delta)
     with pytest.raises(TypeError, match="^squared_error: outputs is a masked array"):
         squared_error(np.ma.ones((5, 4)), VALUES)

@@ -357,11 +357,52 @@ def test_small_gradients_keep_their_bits():
     np.testing.assert_array_equal(zero, [0, 0, 0])
 
 
+@pytest.mark.parametrize(("kind", "name", "rule", "wrong"), [
+    *((kind, "learning_rate", "a number >= 0", wrong) for kind in (SGD, Adam, AdamW, RMSprop)
+      for wrong in (-1.0, nan, inf, "0.1", None, True)),
+    (SGD, "momentum", r"a number in \[0, 1\]", -0.5), (RMSprop, "momentum", r"a number in \[0, 1\]", 1.5),
+    (Adam, "beta_1", r"a number in \[0, 1\)", 1), (AdamW, "beta_2", r"a number in \[0, 1\)", "x"),
+    (RMSprop, "alpha", r"a number in \[0, 1\)", 2), (Adam, "epsilon", "a number >= 1.4e-45", 1e-300),
+    (RMSprop, "epsilon", "a number >= 1.4e-45", 0), (AdamW, "weight_decay", "a number >= 0", -0.1),
+    (SGD, "nesterov", "True or False", "no"),
+])
+def test_numbers_out_of_their_range_are_refused(kind, name, rule, wrong):
+    error = ValueError if type(wrong) in (int, float) else TypeError
+    with pytest.raises(error, match=f"^{kind.__name__}: {name} must be {rule}, got {wrong!r}$"):
+        kind(np.ones(3), **{name: wrong})
+
+
+def test_numbers_changed_between_steps_are_checked_too():
+    optimizer = SGD(np.ones(3, np.float32))
+    optimizer.learning_rate = 0.0            # where some schedules end
+    with pytest.raises(ValueError, match=r"^SGD: learning_rate must be .* >= 0, at most 3.4e\+38 in size, got 1e\+300"):
+        optimizer.learning_rate = 1e300
+    assert optimizer.learning_rate == 0
+    with pytest.raises(ValueError, match="^SGD: l2 must be a number >= 0, got -1"):
+        optimizer.step(np.ones(3), l2=-1)
+    with pytest.raises(TypeError, match="^SGD: l2 must be a number >= 0, got 'x'"):
+        optimizer.step(np.ones(3), l2="x")
+    np.testing.assert_array_equal(optimizer.vector, [1, 1, 1])
+
+
+def test_state_of_another_kind_is_refused_whole():
+    optimizer = Adam(np.ones(3))
+    with pytest.raises(TypeError, match="^load_state: state must be a dict, as `state` returns, got None"):
+        optimizer.load_state(None)
+    with pytest.raises(ValueError, match=r"^load_state: expected an array 'power_1' of shape \(\), got \['mean', 's"):
+        optimizer.load_state({"mean": np.ones(3), "square": np.ones(3)})
+    with pytest.raises(TypeError, match="^load_state: unsupported dtype <U1 for square"):
+        optimizer.load_state(optimizer.state() | {"mean": np.ones(3), "square": np.array(["a", "b", "c"])})
+    np.testing.assert_array_equal(optimizer.state()["mean"], [0, 0, 0])
+
+
 @pytest.mark.parametrize(("clip", "name"), [(clip_by_norm, "max_norm"), (clip_by_value, "max_value")])
 def test_errors_of_clipping(clip, name):
     for limit in (0, -1.0, nan):
-        with pytest.raises(ValueError, match=f"^{clip.__name__}: {name} must be a number > 0, got"):
+        with pytest.raises(ValueError, match=f"^{clip.__name__}: {name} must be a number > 0 or infinity, got"):
             clip(np.ones(3), limit)
+    with pytest.raises(TypeError, match=f"^{clip.__name__}: {name} must be a number > 0 or infinity, got None"):
+        clip(np.ones(3), None)
     with pytest.raises(TypeError, match=f"^{clip.__name__}: gradient must be an ndarray"):
         clip([1.0], 1.0)
     with pytest.raises(ValueError, match=f"^{clip.__name__}: gradient is changed in place"):

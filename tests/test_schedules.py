@@ -293,23 +293,46 @@ def test_schedule_survives_a_clone_of_scikit_learn(schedule):
     (lambda: StepDecay(0), "StepDecay: step_size must be an int >= 1, got 0"),
     (lambda: StepDecay(2.0), "StepDecay: step_size must be an int >= 1, got 2.0"),
     (lambda: StepDecay(1, 1.5), r"StepDecay: factor must be a number in \(0, 1\], got 1.5"),
-    (lambda: Cosine(True), "Cosine: n_steps must be an int >= 1, got True"),
     (lambda: Cosine(5, -0.1), "Cosine: min_rate must be a number >= 0, got -0.1"),
     (lambda: OneCycle(5, 0), "OneCycle: rise must be a number between 0 and 1, got 0"),
     (lambda: OneCycle(5, div_factor=0), "OneCycle: div_factor must be a number > 0, got 0"),
     (lambda: OneCycle(5, final_div_factor=inf), "OneCycle: final_div_factor must be a number > 0, got inf"),
     (lambda: WarmUp(Constant(), 0), "WarmUp: n_steps must be an int >= 1, got 0"),
-    (lambda: WarmUp(Constant(), 3, 2), "WarmUp: start_factor must be a number from 0 to 1, got 2"),
+    (lambda: WarmUp(Constant(), 3, 2), "WarmUp: start_factor must be a number in \\[0, 1\\], got 2"),
     (lambda: Adaptive(divisor=1), "Adaptive: divisor must be a number > 1, got 1"),
     (lambda: Adaptive(patience=-1), "Adaptive: patience must be an int >= 0, got -1"),
-    (lambda: Adaptive(tol="x"), "Adaptive: tol must be a number >= 0, got 'x'"),
     (lambda: ReduceOnPlateau(1.0), "ReduceOnPlateau: factor must be a number between 0 and 1, got 1.0"),
     (lambda: ReduceOnPlateau(cooldown=0.5), "ReduceOnPlateau: cooldown must be an int >= 0, got 0.5"),
+    (lambda: StepDecay(2).rate(-5, 1.0), "StepDecay: step must be an int >= 0, got -5"),
+    (lambda: InverseScaling().rate(2.5, 1.0), "InverseScaling: step must be an int >= 0, got 2.5"),
+    (lambda: Cosine(10).rate(3, 0), "Cosine: base_rate must be a number > 0, got 0"),
+    (lambda: Constant().rate(1, nan), "Constant: base_rate must be a number > 0, got nan"),
     (lambda: ReduceOnPlateau(mode="best"), "ReduceOnPlateau: mode must be 'min' or 'max', got 'best'"),
 ])
 def test_errors(make, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         make()
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: Cosine(True), "Cosine: n_steps must be an int >= 1, got True"),
+    (lambda: Adaptive(tol="x"), "Adaptive: tol must be a number >= 0, got 'x'"),
+    (lambda: StepDecay(2).rate("1", 1.0), "StepDecay: step must be an int >= 0, got '1'"),
+    (lambda: WarmUp(Constant(), 3).rate(1, "0.1"), "WarmUp: base_rate must be a number > 0, got '0.1'"),
+    (lambda: Adaptive().observe(None, 1.0), "Adaptive: loss must be a number, got None"),
+    (lambda: ReduceOnPlateau().observe([1.0], 1.0), r"ReduceOnPlateau: loss must be a number, got \[1.0\]"),
+    (lambda: Adaptive().load_state(None), "load_state: state must be a dict, as `state` returns, got None"),
+])
+def test_errors_of_kind(make, message):
+    with pytest.raises(TypeError, match=f"^{message}"):
+        make()
+
+
+def test_loss_that_is_not_a_number_is_no_improvement():
+    schedule = Adaptive(patience=1)
+    for loss in (1.0, nan, nan):
+        schedule.observe(loss, 1.0)
+    assert schedule.rate(3, 1.0) == 0.2
 
 
 def test_warm_up_of_no_schedule_is_an_error():

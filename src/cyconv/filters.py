@@ -10,12 +10,12 @@ Values are made of additions, multiplications and the library's own exponential 
 on every processor with FMA.
 """
 
-from math import comb, isfinite, log, pi, prod, sqrt
-from numbers import Real
+from math import comb, inf, log, pi, prod, sqrt
 
 import numpy as np
 
 from . import _arrays, _geometry
+from ._scalars import checked_number
 from .functional import softmax
 
 __all__ = ["bank", "box", "edge", "gabor", "gabor_bank", "gaussian", "identity", "laplacian", "prewitt", "sharpen",
@@ -27,6 +27,7 @@ ONE_OCTAVE = 3 * sqrt(log(2) / 2) / pi
 
 MAX_CELLS = 2**24
 SMALLEST = 1e-60     # squares of quotients of such numbers are finite
+FINITE = ("a finite number", lambda v: -inf < v < inf)
 
 
 # ---------------------------------------------------------------- smoothing
@@ -485,11 +486,7 @@ def cosine(turns):
 
 
 def number(function, name, value):
-    """A finite number as float."""
-    if not isinstance(value, Real) or not isfinite(value):
-        kind = ValueError if isinstance(value, Real) else TypeError
-        raise kind(f"{function}: {name} must be a finite number, got {value!r}")
-    return float(value)
+    return float(checked_number(function, name, value, FINITE))
 
 
 def positive(function, name, value, count):

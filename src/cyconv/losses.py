@@ -7,11 +7,11 @@ exactly rounded, so that their order cannot matter. exp and log are cyconv's own
 """
 
 from math import fsum, inf
-from numbers import Real
 
 import numpy as np
 
 from . import _arrays, _kernels
+from ._scalars import POSITIVE_OR_INFINITE, UP_TO_ONE, checked_number
 
 __all__ = ["softmax_cross_entropy", "binary_cross_entropy", "squared_error", "huber"]
 
@@ -71,8 +71,7 @@ def softmax_cross_entropy(outputs, targets, sample_weight=None, *, label_smoothi
         raise TypeError(f"{name}: targets must be integers, got dtype {targets.dtype}; use targets.astype(int)")
     if targets.shape != (n,):
         raise ValueError(f"{name}: targets must have shape ({n},), one class number per sample, got {targets.shape}")
-    if not is_real(label_smoothing) or not 0 <= label_smoothing <= 1:
-        raise ValueError(f"{name}: label_smoothing must be a number from 0 to 1, got {label_smoothing!r}")
+    checked_number(name, "label_smoothing", label_smoothing, UP_TO_ONE)
     labels = np.ascontiguousarray(targets, np.int64)
     return evaluate(name, outputs, targets, sample_weight, f"class numbers from 0 to {n_classes - 1}",
                     lambda *batch: _kernels.kernels[outputs.dtype].softmax_cross_entropy(
@@ -208,8 +207,7 @@ def huber(outputs, targets, sample_weight=None, *, delta=1.0):
     >>> huber(np.array([[3.0], [1.0]]), [[0], [1]], delta=2.0)
     (2.0, array([[1.], [0.]]))
     """
-    if not is_real(delta) or not delta > 0:
-        raise ValueError(f"huber: delta must be a number > 0, got {delta!r}")
+    checked_number("huber", "delta", delta, POSITIVE_OR_INFINITE)
     return distance("huber", outputs, targets, sample_weight, delta)
 
 
@@ -265,7 +263,3 @@ def weights_for(name, sample_weight, n):
         raise ValueError(f"{name}: sample_weight must be finite numbers >= 0 with a finite sum > 0, "
                          f"got {weight.min()} to {weight.max()}")
     return weight, total
-
-
-def is_real(value):
-    return isinstance(value, Real) and not isinstance(value, bool)

@@ -6,16 +6,29 @@ the same bits on every machine and for any number of threads; powers of the deca
 products for that reason. Clipping changes a gradient before the step. Rates that change are in `schedules`.
 """
 
+from collections.abc import Mapping
 from math import frexp, inf, ldexp, sqrt
 
 import numpy as np
 
 from . import _arrays, _geometry, _kernels
+from ._scalars import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    NOT_VANISHING,
+    POSITIVE_OR_INFINITE,
+    UP_TO_ONE,
+    checked_flag,
+    checked_number,
+)
 from .functional._ranked import team
 
 __all__ = ["Optimizer", "SGD", "Adam", "AdamW", "RMSprop", "clip_by_norm", "clip_by_value"]
 
 WORK_PER_ENTRY = 32     # multiplications that take as long as one entry's step, 0.3 ns from memory
+
+RULES = {"learning_rate": NOT_NEGATIVE, "momentum": UP_TO_ONE, "beta_1": BELOW_ONE, "beta_2": BELOW_ONE,
+         "alpha": BELOW_ONE, "epsilon": NOT_VANISHING, "weight_decay": NOT_NEGATIVE}
 
 
 class Optimizer:
@@ -26,12 +39,17 @@ class Optimizer:
     vector : ndarray of shape (n_params,), float32 or float64
         The parameters; `step` changes them in place.
     learning_rate : float
-        Above 0. May be changed between steps.
+        At least 0. May be changed between steps.
     n_weights : int or None
         The first n_weights entries are weights, which ``l2`` and weight decay are about, the others are
         biases; None: all are weights.
     memory : str
         Names of the arrays of the vector's shape that are remembered between steps.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the vector cannot be changed in place, or a number is out of its range, when it is changed too.
     """
 
     def __init__(self, vector, learning_rate, n_weights, memory):
@@ -39,6 +57,11 @@ class Optimizer:
         self.learning_rate = learning_rate
         self.n_weights = checked_count(type(self).__name__, n_weights, vector.size)
         self._memory = {name: np.zeros_like(vector) for name in memory.split()}
+
+    def __setattr__(self, name, value):
+        if name in RULES:
+            value = checked_number(type(self).__name__, name, value, RULES[name])
+        super().__setattr__(name, value)
 
     @property
     def vector(self):
@@ -52,20 +75,21 @@ class Optimizer:
         ----------
         gradient : ndarray of the vector's shape
             What to go against.
-        l2 : float, default 0.0
+        l2 : float >= 0, default 0.0
             Adds ``l2 * weights`` to the gradient of the weights, that of ``l2 / 2 * sum(weights**2)``.
         n_threads : int or None, default None
             As for the functions; short vectors take one thread.
 
         Raises
         ------
-        ValueError
-            If gradient has another shape.
+        TypeError, ValueError
+            If gradient is not of real numbers or has another shape, or l2 is out of its range.
         """
         vector = self._vector
         if not (type(gradient) is np.ndarray and gradient.dtype == vector.dtype and gradient.shape == vector.shape
                 and gradient.flags.c_contiguous and gradient.flags.aligned):
             gradient = converted(type(self).__name__, gradient, vector)
+        checked_number(type(self).__name__, "l2", l2, NOT_NEGATIVE)
         kernels = _kernels.kernels[vector.dtype]
         self._step(kernels, gradient, self.n_weights, l2, team(n_threads, WORK_PER_ENTRY * vector.size))
 
@@ -75,12 +99,16 @@ class Optimizer:
 
     def load_state(self, state):
         """Go on from what `state` returned; ValueError when it belongs to other parameters."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state: state must be a dict, as `state` returns, got {state!r}")
+        values = {}
+        for name, own in self.state().items():
+            if name not in state or np.shape(state[name]) != np.shape(own):
+                raise ValueError(f"load_state: expected an array {name!r} of shape {np.shape(own)}, "
+                                 f"got {np.shape(state[name]) if name in state else sorted(state)}")
+            values[name] = _arrays.as_array("load_state", name, state[name])
         for name, target in self._memory.items():
-            if name not in state or state[name].shape != target.shape:
-                raise ValueError(f"load_state: expected an array {name!r} of shape {target.shape}, "
-                                 f"got {state[name].shape if name in state else sorted(state)}")
-        for name, target in self._memory.items():
-            target[...] = state[name]
+            target[...] = values[name]
 
 
 class SGD(Optimizer):
@@ -94,7 +122,7 @@ class SGD(Optimizer):
     vector : ndarray of shape (n_params,), float32 or float64
         The parameters, C-contiguous; `step` changes them in place.
     learning_rate : float, default 0.001
-        Above 0. May be changed between steps.
+        At least 0. May be changed between steps.
     momentum : float in [0, 1], default 0.9
     nesterov : bool, default True
     n_weights : int or None, default None
@@ -118,7 +146,7 @@ class SGD(Optimizer):
     def __init__(self, vector, learning_rate=0.001, momentum=0.9, nesterov=True, *, n_weights=None):
         super().__init__(vector, learning_rate, n_weights, "velocity")
         self.momentum = momentum
-        self.nesterov = nesterov
+        self.nesterov = checked_flag("SGD", "nesterov", nesterov)
 
     def _step(self, kernels, gradient, n_weights, l2, n_threads):
         kernels.sgd_step(self._vector, self._memory["velocity"], gradient, self.learning_rate, self.momentum,
@@ -137,7 +165,7 @@ class Adam(Optimizer):
     vector : ndarray of shape (n_params,), float32 or float64
         The parameters, C-contiguous; `step` changes them in place.
     learning_rate : float, default 0.001
-        Above 0. May be changed between steps.
+        At least 0. May be changed between steps.
     beta_1, beta_2 : float in [0, 1), default 0.9 and 0.999
         Decay rates of the two means.
     epsilon : float, default 1e-8
@@ -194,7 +222,7 @@ class AdamW(Adam):
     vector : ndarray of shape (n_params,), float32 or float64
         The parameters, C-contiguous; `step` changes them in place.
     learning_rate : float, default 0.001
-        Above 0. May be changed between steps.
+        At least 0. May be changed between steps.
     beta_1, beta_2 : float in [0, 1), default 0.9 and 0.999
         Decay rates of the two means.
     epsilon : float, default 1e-8
@@ -237,7 +265,7 @@ class RMSprop(Optimizer):
     vector : ndarray of shape (n_params,), float32 or float64
         The parameters, C-contiguous; `step` changes them in place.
     learning_rate : float, default 0.01
-        Above 0. May be changed between steps.
+        At least 0. May be changed between steps.
     alpha : float in [0, 1), default 0.99
         Decay rate of the mean square.
     epsilon : float, default 1e-8
@@ -260,10 +288,10 @@ class RMSprop(Optimizer):
     """
 
     def __init__(self, vector, learning_rate=0.01, alpha=0.99, epsilon=1e-8, momentum=0.0, *, n_weights=None):
+        self.momentum = momentum
         super().__init__(vector, learning_rate, n_weights, "square velocity" if momentum else "square")
         self.alpha = alpha
         self.epsilon = epsilon
-        self.momentum = momentum
 
     def _step(self, kernels, gradient, n_weights, l2, n_threads):
         kernels.rmsprop_step(self._vector, self._memory["square"], self._memory.get("velocity"), gradient,
@@ -310,8 +338,7 @@ def clip_by_norm(gradient, max_norm):
     array([1.5, 2. ])
     """
     checked_vector("clip_by_norm", gradient, "gradient")
-    if not max_norm > 0:
-        raise ValueError(f"clip_by_norm: max_norm must be a number > 0, got {max_norm!r}")
+    checked_number("clip_by_norm", "max_norm", max_norm, POSITIVE_OR_INFINITE)
     norm = norm_of(gradient)
     if max_norm < norm < inf:
         gradient *= max_norm / norm
@@ -359,8 +386,7 @@ def clip_by_value(gradient, max_value):
     array([ 2. , -0.5, -2. ])
     """
     checked_vector("clip_by_value", gradient, "gradient")
-    if not max_value > 0:
-        raise ValueError(f"clip_by_value: max_value must be a number > 0, got {max_value!r}")
+    checked_number("clip_by_value", "max_value", max_value, POSITIVE_OR_INFINITE)
     np.clip(gradient, -max_value, max_value, out=gradient)
 
 

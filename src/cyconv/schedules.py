@@ -15,10 +15,17 @@ of our own and powers in decimal arithmetic: the same bits on every machine, unl
 and ``**``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Context, Decimal
 from math import inf, pi, sqrt
-from numbers import Integral, Real
+
+from ._scalars import COUNT, COUNT_FROM_ZERO, NOT_NEGATIVE, POSITIVE, UP_TO_ONE, checked_number
+
+ABOVE_ONE = ("a number > 1", lambda v: 1 < v < inf)
+INSIDE_ONE = ("a number between 0 and 1", lambda v: 0 < v < 1)
+SHARE = ("a number in (0, 1]", lambda v: 0 < v <= 1)
+LOSS = ("a number", lambda v: True)
 
 __all__ = ["Schedule", "Constant", "InverseScaling", "StepDecay", "Cosine", "OneCycle", "WarmUp", "Adaptive",
            "ReduceOnPlateau"]
@@ -40,7 +47,17 @@ class Schedule:
         Returns
         -------
         float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If step or base_rate is out of its range.
         """
+        check(self, COUNT_FROM_ZERO, step=step)
+        check(self, POSITIVE, base_rate=base_rate)
+        return self._rate(step, base_rate)
+
+    def _rate(self, step, base_rate):
         raise NotImplementedError
 
     def observe(self, loss, base_rate):
@@ -53,6 +70,8 @@ class Schedule:
 
     def load_state(self, state):
         """Go on from what `state` returned; ValueError when it belongs to another kind of schedule."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state: state must be a dict, as `state` returns, got {state!r}")
         if state.keys() != self.state().keys():
             raise ValueError(f"load_state: {type(self).__name__} expects {sorted(self.state())}, got {sorted(state)}")
         for name, value in state.items():
@@ -72,7 +91,7 @@ class Constant(Schedule):
     0.1
     """
 
-    def rate(self, step, base_rate):
+    def _rate(self, step, base_rate):
         return base_rate
 
 
@@ -99,9 +118,9 @@ class InverseScaling(Schedule):
     power_t: float = 0.5
 
     def __post_init__(self):
-        check(self, "power_t", "a number >= 0", is_real(self.power_t) and 0 <= self.power_t < inf)
+        check(self, NOT_NEGATIVE, power_t=self.power_t)
 
-    def rate(self, step, base_rate):
+    def _rate(self, step, base_rate):
         if self.power_t == 0.5:
             return base_rate / sqrt(step + 1)
         return base_rate / decimal_power(step + 1, self.power_t)
@@ -132,10 +151,10 @@ class StepDecay(Schedule):
     factor: float = 0.1
 
     def __post_init__(self):
-        check_count(self, "step_size", 1)
-        check(self, "factor", "a number in (0, 1]", is_real(self.factor) and 0 < self.factor <= 1)
+        check(self, COUNT, step_size=self.step_size)
+        check(self, SHARE, factor=self.factor)
 
-    def rate(self, step, base_rate):
+    def _rate(self, step, base_rate):
         return base_rate * integer_power(self.factor, step // self.step_size)
 
 
@@ -167,10 +186,10 @@ class Cosine(Schedule):
     min_rate: float = 0.0
 
     def __post_init__(self):
-        check_count(self, "n_steps", 1)
-        check(self, "min_rate", "a number >= 0", is_real(self.min_rate) and 0 <= self.min_rate < inf)
+        check(self, COUNT, n_steps=self.n_steps)
+        check(self, NOT_NEGATIVE, min_rate=self.min_rate)
 
-    def rate(self, step, base_rate):
+    def _rate(self, step, base_rate):
         return along_cosine(base_rate, self.min_rate, step / self.n_steps)
 
 
@@ -209,13 +228,11 @@ class OneCycle(Schedule):
     final_div_factor: float = 1e4
 
     def __post_init__(self):
-        check_count(self, "n_steps", 1)
-        check(self, "rise", "a number between 0 and 1", is_real(self.rise) and 0 < self.rise < 1)
-        for name in ("div_factor", "final_div_factor"):
-            value = getattr(self, name)
-            check(self, name, "a number > 0", is_real(value) and 0 < value < inf)
+        check(self, COUNT, n_steps=self.n_steps)
+        check(self, INSIDE_ONE, rise=self.rise)
+        check(self, POSITIVE, div_factor=self.div_factor, final_div_factor=self.final_div_factor)
 
-    def rate(self, step, base_rate):
+    def _rate(self, step, base_rate):
         first = base_rate / self.div_factor
         peak, end = self.rise * self.n_steps - 1, self.n_steps - 1
         if step < peak:
@@ -261,10 +278,10 @@ class WarmUp(Schedule):
     def __post_init__(self):
         if not isinstance(self.schedule, Schedule):
             raise TypeError(f"WarmUp: schedule must be a Schedule, got {self.schedule!r}")
-        check_count(self, "n_steps", 1)
-        check(self, "start_factor", "a number from 0 to 1", is_real(self.start_factor) and 0 <= self.start_factor <= 1)
+        check(self, COUNT, n_steps=self.n_steps)
+        check(self, UP_TO_ONE, start_factor=self.start_factor)
 
-    def rate(self, step, base_rate):
+    def _rate(self, step, base_rate):
         if step >= self.n_steps:
             return self.schedule.rate(step - self.n_steps, base_rate)
         factor = self.start_factor + (1 - self.start_factor) * (step / self.n_steps)
@@ -324,23 +341,22 @@ class Adaptive(Schedule):
     _reductions: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self):
-        check_count(self, "patience", 0)
-        for name in ("tol", "min_rate"):
-            value = getattr(self, name)
-            check(self, name, "a number >= 0", is_real(value) and 0 <= value < inf)
-        check(self, "divisor", "a number > 1", is_real(self.divisor) and 1 < self.divisor < inf)
+        check(self, COUNT_FROM_ZERO, patience=self.patience)
+        check(self, NOT_NEGATIVE, tol=self.tol, min_rate=self.min_rate)
+        check(self, ABOVE_ONE, divisor=self.divisor)
 
-    def rate(self, step, base_rate):
+    def _rate(self, step, base_rate):
         for _ in range(self._reductions):
             base_rate /= self.divisor
         return base_rate
 
     def observe(self, loss, base_rate):
-        self._stalled = self._stalled + 1 if loss > self._best - self.tol else 0
+        check(self, LOSS, loss=loss)
+        self._stalled = 0 if loss <= self._best - self.tol else self._stalled + 1     # NaN is no improvement
         self._best = min(self._best, loss)
         if self._stalled <= self.patience:
             return True
-        if self.rate(0, base_rate) <= self.min_rate:
+        if self._rate(0, base_rate) <= self.min_rate:
             return False
         self._reductions += 1
         self._stalled = 0
@@ -398,15 +414,13 @@ class ReduceOnPlateau(Schedule):
     _reductions: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self):
-        check(self, "factor", "a number between 0 and 1", is_real(self.factor) and 0 < self.factor < 1)
-        check_count(self, "patience", 0)
-        check_count(self, "cooldown", 0)
-        for name in ("threshold", "min_rate"):
-            value = getattr(self, name)
-            check(self, name, "a number >= 0", is_real(value) and 0 <= value < inf)
-        check(self, "mode", "'min' or 'max'", self.mode in ("min", "max"))
+        check(self, INSIDE_ONE, factor=self.factor)
+        check(self, COUNT_FROM_ZERO, patience=self.patience, cooldown=self.cooldown)
+        check(self, NOT_NEGATIVE, threshold=self.threshold, min_rate=self.min_rate)
+        if self.mode not in ("min", "max"):
+            raise ValueError(f"ReduceOnPlateau: mode must be 'min' or 'max', got {self.mode!r}")
 
-    def rate(self, step, base_rate):
+    def _rate(self, step, base_rate):
         for _ in range(self._reductions):
             if base_rate <= self.min_rate:
                 break
@@ -415,6 +429,7 @@ class ReduceOnPlateau(Schedule):
 
     def observe(self, loss, base_rate):
         """As for all; ``loss`` is a score with ``mode="max"``."""
+        check(self, LOSS, loss=loss)
         value = loss if self.mode == "min" else -loss
         margin = 0 if self._best == inf else self.threshold * abs(self._best)
         if value < self._best - margin:
@@ -485,16 +500,6 @@ def memory_of(schedule):
     return {f.name[1:]: getattr(schedule, f.name) for f in fields(schedule) if not f.init}
 
 
-def is_real(value):
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def check(schedule, name, rule, is_right):
-    if not is_right:
-        raise ValueError(f"{type(schedule).__name__}: {name} must be {rule}, got {getattr(schedule, name)!r}")
-
-
-def check_count(schedule, name, smallest):
-    value = getattr(schedule, name)
-    is_right = isinstance(value, Integral) and not isinstance(value, bool) and value >= smallest
-    check(schedule, name, f"an int >= {smallest}", is_right)
+def check(schedule, rule, **values):
+    for name, value in values.items():
+        checked_number(type(schedule).__name__, name, value, rule)

@@ -3,12 +3,10 @@
 A function states what is its own; what all have in common is filled into the docstrings by `described`.
 """
 
-from math import isfinite
-from numbers import Real
-
 import numpy as np
 
 from .. import _arrays, _kernels
+from .._scalars import FINITE, checked_number
 from ._ranked import check_shape, team
 
 __all__ = [
@@ -91,15 +89,6 @@ def activate_backward(function, kind, grad_out, n_threads, a=0.0, b=0.0, **saved
     return dx
 
 
-def finite(function, name, value):
-    """``value`` as a float; an error unless it is a finite number."""
-    if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{function}: {name} must be a number, got {value!r}")
-    if not isfinite(value):
-        raise ValueError(f"{function}: {name} must be finite, got {value!r}")
-    return float(value)
-
-
 def gelu_kind(function, approximate):
     if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
         raise ValueError(f"{function}: approximate must be 'none' or 'tanh', got {approximate!r}")
@@ -161,7 +150,7 @@ def leaky_relu(x, negative_slope=0.01, *, out=None, n_threads=None):
     >>> cyconv.leaky_relu([-1.0, 0.0, 2.0], 0.5)
     array([-0.5,  0. ,  2. ])
     """
-    slope = finite("leaky_relu", "negative_slope", negative_slope)
+    slope = checked_number("leaky_relu", "negative_slope", negative_slope, FINITE)
     return activate("leaky_relu", "leaky_relu", x, out, n_threads, slope)
 
 
@@ -184,7 +173,7 @@ def leaky_relu_backward(grad_out, x, negative_slope=0.01, *, n_threads=None):
     >>> cyconv.leaky_relu_backward([4.0, 4.0], [-1.0, 2.0], 0.5)
     array([2., 4.])
     """
-    slope = finite("leaky_relu_backward", "negative_slope", negative_slope)
+    slope = checked_number("leaky_relu_backward", "negative_slope", negative_slope, FINITE)
     return activate_backward("leaky_relu_backward", "leaky_relu", grad_out, n_threads, slope, x=x)
 
 
@@ -211,7 +200,7 @@ def elu(x, alpha=1.0, *, out=None, n_threads=None):
     >>> cyconv.elu([-np.log(2), 0.0, 2.0])
     array([-0.5,  0. ,  2. ])
     """
-    return activate("elu", "elu", x, out, n_threads, finite("elu", "alpha", alpha), 1.0)
+    return activate("elu", "elu", x, out, n_threads, checked_number("elu", "alpha", alpha, FINITE), 1.0)
 
 
 @described
@@ -234,7 +223,7 @@ def elu_backward(grad_out, x, alpha=1.0, *, n_threads=None):
     >>> cyconv.elu_backward([4.0, 4.0], [-np.log(2), 2.0])
     array([2., 4.])
     """
-    alpha = finite("elu_backward", "alpha", alpha)
+    alpha = checked_number("elu_backward", "alpha", alpha, FINITE)
     return activate_backward("elu_backward", "elu", grad_out, n_threads, alpha, 1.0, x=x)
 
 

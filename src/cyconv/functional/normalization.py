@@ -3,13 +3,13 @@
 What is computed from x is computed in float64, so that a mean far from zero costs no digits.
 """
 
-from math import isfinite, prod
-from numbers import Real
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
 from .. import _arrays, _kernels
+from .._scalars import NOT_NEGATIVE, checked_number
 from ._ranked import check_shape, team
 
 __all__ = ["moments", "batch_norm", "batch_norm_backward"]
@@ -225,10 +225,7 @@ def batch_norm_backward(grad_out, x, mean, var, weight=None, eps=1e-5, *, traini
 
 def channel_values(function, n_channels, mean, var, weight, bias, eps):
     """mean, 1 / sqrt(var + eps), weight and bias as float64 arrays of shape (C,)."""
-    if not isinstance(eps, Real) or isinstance(eps, (bool, np.bool_)):
-        raise TypeError(f"{function}: eps must be a number, got {eps!r}")
-    if not (isfinite(eps) and eps >= 0):
-        raise ValueError(f"{function}: eps must be a finite number >= 0, got {eps!r}")
+    checked_number(function, "eps", eps, NOT_NEGATIVE)
     weight = np.ones(n_channels) if weight is None else weight
     bias = np.zeros(n_channels) if bias is None else bias
     arrays = []
