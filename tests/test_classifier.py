@@ -486,7 +486,7 @@ def test_a_failed_fit_leaves_the_last_one():
     fitted = quick(max_iter=2).fit(FEW, FEW_Y)
     expected = fitted.predict(FEW)
     with pytest.raises(ValueError, match="the loss is"), np.errstate(all="ignore"):
-        fitted.set_params(solver="sgd", learning_rate_init=1e300).fit(FEW, FEW_Y + 100)
+        fitted.set_params(solver="sgd", learning_rate_init=1e38).fit(FEW, FEW_Y + 100)
     np.testing.assert_array_equal(fitted.predict(FEW), expected)
 
 
