@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 import cyconv
-from cyconv import ConvNetClassifier, Sequential, _kernels, _training, classifier
+from cyconv import ConvNetClassifier, Sequential, _fitting, _kernels, _training
 from cyconv.layers import BatchNorm, Conv, Dense, Mode, ReLU
 from cyconv.selftest.arrays import KINDS, assert_same_bits, in_layout
 from cyconv.selftest.differences import assert_same_gradient, central_differences
@@ -372,7 +372,7 @@ def test_an_interrupted_epoch_leaves_the_state_of_the_last_one(monkeypatch):
             raise KeyboardInterrupt
         return loss
 
-    monkeypatch.setattr(classifier, "train_epoch", interrupted)
+    monkeypatch.setattr(_fitting, "train_epoch", interrupted)
     with pytest.warns(UserWarning, match="Training was interrupted; the network is that of epoch 2"):
         fitted = quick(max_iter=9).fit(DIGITS, LABELS)
     for name, value in expected.parameters_.items():

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import StratifiedKFold, cross_validate
 
-from cyconv import ConvNetClassifier, _kernels, _training, classifier
+from cyconv import ConvNetClassifier, _kernels, _training, optimizers
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -123,8 +123,9 @@ def test_every_parameter_of_sgd_changes_the_training(change):
 def test_verbose_prints_a_line_per_epoch(capsys):
     quick(verbose=True).fit(FEW, FEW_Y)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert lines[0].startswith("epoch   1/3  loss ")
+    assert len(lines) == 4
+    assert lines[0].split("  ")[-1] == "time left" and "validation" not in lines[0]
+    assert lines[1].split()[0] == "1/3" and lines[3].split()[-1] == "0:00:00"
     quick(verbose=2).fit(FEW, FEW_Y)
     assert "receptive field" in capsys.readouterr().out
     quick().fit(FEW, FEW_Y)
@@ -315,7 +316,7 @@ def test_a_prediction_does_not_depend_on_the_other_samples(monkeypatch):
     together = fitted.predict_proba(X)
     np.testing.assert_array_equal(np.concatenate([fitted.predict_proba(x[None]) for x in X[:50]]), together[:50])
     np.testing.assert_array_equal(fitted.predict_proba(X[::-1]), together[::-1])
-    monkeypatch.setattr(classifier, "VALUES_AT_ONCE", 4 * 64 * 7)      # seven samples at a time
+    monkeypatch.setattr(_training, "VALUES_AT_ONCE", 4 * 64 * 7)      # seven samples at a time
     np.testing.assert_array_equal(fitted.predict_proba(X), together)
 
 
@@ -439,9 +440,9 @@ def test_warm_start_with_another_solver_or_dtype_keeps_the_weights():
 
 
 @pytest.mark.parametrize(("changes", "data", "labels", "message"), [
-    ({"conv_channels": (5, 6)}, FEW, FEW_Y, "needs the architecture of the last fit"),
-    ({"input_shape": (4, 16)}, FEW, FEW_Y, r"shape of a sample of the last fit, \(1, 8, 8\), got \(1, 4, 16\)"),
-    ({}, FEW, FEW_Y + 1, "set of classes"),
+    ({"conv_channels": (5, 6)}, FEW, FEW_Y, "only with the architecture_ of the last fit"),
+    ({"input_shape": (4, 16)}, FEW, FEW_Y, r"only with the input_shape_ of the last fit, \(1, 8, 8\), got \(1, 4,"),
+    ({}, FEW, FEW_Y + 1, "only with the classes_ of the last fit"),
     ({}, FEW[:, 1:], FEW_Y, "X has 63 features"),
 ])
 def test_warm_start_with_another_problem_is_an_error(changes, data, labels, message):
@@ -452,14 +453,14 @@ def test_warm_start_with_another_problem_is_an_error(changes, data, labels, mess
 
 def interrupt_after(monkeypatch, batches):
     """Ctrl-C in the middle of an epoch."""
-    original, count = classifier.Adam.step, iter(range(1, 10_000))
+    original, count = optimizers.Adam.step, iter(range(1, 10_000))
 
     def step(self, gradient, **how):
         original(self, gradient, **how)
         if next(count) == batches:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(classifier.Adam, "step", step)
+    monkeypatch.setattr(optimizers.Adam, "step", step)
 
 
 def test_an_interrupted_fit_keeps_the_last_whole_epoch(monkeypatch):
@@ -607,7 +608,7 @@ def test_parameters_are_those_of_pytorch():
     ("input_shape", 64, "None or a tuple"),
     ("spatial_dims", 4, "None, 1, 2 or 3"),
     ("data_format", "NCHW", "'channels_first' or 'channels_last'"),
-    ("solver", "lbfgs", "'adam' or 'sgd'"),
+    ("solver", "lbfgs", "one of 'adam', 'sgd'"),
     ("alpha", -1e-4, "a number >= 0"),
     ("batch_size", 0, "'auto' or an int"),
     ("learning_rate_init", 0, "a number > 0"),

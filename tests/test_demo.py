@@ -21,7 +21,7 @@ def small(monkeypatch):
 def test_demo_shows_every_step(arguments, capsys):
     __main__.main(arguments)
     shown = capsys.readouterr().out
-    for part in ("receptive field", "epoch   4/4", "4 combinations x 3 folds", "learning_rate_init",
+    for part in ("receptive field", "4/4  ", "4 combinations x 3 folds", "learning_rate_init",
                  "held-out accuracy", "true \\ predicted", "images per second", "predictions per second"):
         assert part in shown
     assert float(re.search(r"held-out accuracy of the best (0\.\d+)", shown)[1]) > 0.85

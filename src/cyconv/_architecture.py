@@ -1,10 +1,54 @@
 """From the parameters of an estimator to the layers of its network, and to plain values and back."""
 
 from . import layers
-from .layers import ACTIVATIONS, AvgPool, BatchNorm, Conv, Dense, Dropout, MaxPool
+from .layers import (
+    ACTIVATIONS,
+    AdaptivePool,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Dense,
+    DepthwiseConv,
+    Dropout,
+    Flatten,
+    GlobalPool,
+    LeakyReLU,
+    LocalConv,
+    LpPool,
+    Maxout,
+    MaxPool,
+    MinPool,
+    ReLU,
+    SeparableConv,
+    SumPool,
+    TiledConv,
+)
 from .network import named_layers
 
 POOLS = {"max": MaxPool, "avg": AvgPool}
+PARAMETERS = ("kernel_size", "stride", "padding", "dilation", "pool", "pool_size", "activation", "batch_norm",
+              "dropout")
+HOMOGENEOUS = (AdaptivePool, AvgPool, Dropout, Flatten, GlobalPool, LeakyReLU, LpPool, MaxPool, Maxout, MinPool, ReLU,
+               SumPool)                                   # f(a x) = a f(x) for a > 0
+LINEAR = {Conv: "weight", ConvTranspose: "weight", Dense: "weight", DepthwiseConv: "weight", LocalConv: "weight",
+          SeparableConv: "depthwise_weight", TiledConv: "weight"}     # in all of which x is multiplied by the weight
+
+
+def architecture_of(estimator, shape, n_outputs):
+    """Layers that an estimator's parameters describe, for samples of ``shape`` as the arrays hold them."""
+    if estimator.layers is not None:
+        last = estimator.layers[-1][1] if estimator.layers else None
+        has_outputs = isinstance(last, Dense) and last.units == n_outputs
+        return [*estimator.layers, *([] if has_outputs else [("output", Dense(n_outputs))])]
+    channels_first = shape if estimator.data_format == "channels_first" else (shape[-1], *shape[:-1])
+    return conv_net(channels_first, n_outputs, conv_channels=as_tuple(estimator.conv_channels),
+                    hidden_layer_sizes=as_tuple(estimator.hidden_layer_sizes),
+                    **{name: getattr(estimator, name) for name in PARAMETERS})
+
+
+def as_tuple(sizes):
+    return tuple(sizes) if isinstance(sizes, (tuple, list)) else (sizes,)
 
 
 def conv_net(input_shape, n_outputs, *, conv_channels, kernel_size, stride, padding, dilation, pool, pool_size,
@@ -70,3 +114,18 @@ def describe(network_layers):
 def restore(description):
     """The [(name, layer)] that `describe` described."""
     return [(name, getattr(layers, kind)(**arguments)) for name, kind, arguments in description]
+
+
+def input_weights(network):
+    """Names of the weights that a multiple of the input could be a multiple of instead: one, or none."""
+    for name, layer in zip(network.names, network.layers):
+        if type(layer) in LINEAR:
+            return [f"{name}.{LINEAR[type(layer)]}"]
+        if type(layer) not in HOMOGENEOUS:
+            break
+    return []
+
+
+def output_parameters(network):
+    """Names of the parameters that all outputs are multiples of together: those of the last layer."""
+    return [f"{network.names[-1]}.{name}" for name in ("weight", "bias") if name == "weight" or network.layers[-1].bias]

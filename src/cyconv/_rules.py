@@ -6,6 +6,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from . import layers
+from ._rates import SCHEDULES, is_learning_rate
 from .layers import ACTIVATIONS
 
 
@@ -33,6 +35,16 @@ def any_of(*tests):
     return lambda value: any(test(value) for test in tests)
 
 
+def is_list_of_layers(value):
+    return isinstance(value, (tuple, list)) and all(
+        isinstance(entry, (tuple, list)) and len(entry) == 2 and isinstance(entry[0], str) and is_own_layer(entry[1])
+        for entry in value)
+
+
+def is_own_layer(value):
+    return isinstance(value, layers.Layer) and getattr(layers, type(value).__name__, None) is type(value)
+
+
 COUNT = ("an int >= 1", whole(1))
 SIZES = ("an int >= 1 or a sequence of them", any_of(whole(1), sequence_of(whole(1))))
 WINDOW = ("an int >= 1, or a sequence with one for each conv layer",
@@ -54,14 +66,18 @@ RULES = {
     "batch_norm": FLAG,
     "dropout": BELOW_ONE,
     "hidden_layer_sizes": SIZES,
+    "layers": ("None or a list of (name, Layer)", any_of(one_of(None), is_list_of_layers)),
     "input_shape": ("None or a tuple of one to four ints >= 1", any_of(
         one_of(None), lambda v: sequence_of(whole(1))(v) and 1 <= len(v) <= 4)),
     "spatial_dims": ("None, 1, 2 or 3", any_of(one_of(None), lambda v: whole(1)(v) and v <= 3)),
     "data_format": ("'channels_first' or 'channels_last'", one_of("channels_first", "channels_last")),
-    "solver": ("'adam' or 'sgd'", one_of("adam", "sgd")),
+    "solver": ("one of 'adam', 'sgd', 'adamw', 'rmsprop'", one_of("adam", "sgd", "adamw", "rmsprop")),
     "alpha": NOT_NEGATIVE,
     "batch_size": ("'auto' or an int >= 1", any_of(one_of("auto"), whole(1))),
+    "learning_rate": (f"one of {', '.join(map(repr, SCHEDULES))}, or a dict with one of them as 'schedule'",
+                      is_learning_rate),
     "learning_rate_init": POSITIVE,
+    "power_t": NOT_NEGATIVE,
     "max_iter": COUNT,
     "shuffle": FLAG,
     "tol": NOT_NEGATIVE,
@@ -69,12 +85,19 @@ RULES = {
     "warm_start": FLAG,
     "momentum": ("a number in [0, 1]", real(lambda v: 0 <= v <= 1)),
     "nesterovs_momentum": FLAG,
+    "early_stopping": FLAG,
+    "validation_fraction": ("a number between 0 and 1", real(lambda v: 0 < v < 1)),
+    "scoring": ("'loss', None, the name of a scorer or a callable",
+                lambda v: v is None or isinstance(v, str) or callable(v)),
     "n_iter_no_change": ("an int >= 1 or numpy.inf", any_of(whole(1), lambda v: isinstance(v, Real) and v == inf)),
     "beta_1": BELOW_ONE,
     "beta_2": BELOW_ONE,
     "epsilon": POSITIVE,
     "class_weight": ("None, 'balanced' or a dict with numbers >= 0", any_of(
         one_of(None, "balanced"), lambda v: isinstance(v, Mapping) and all(map(NOT_NEGATIVE[1], v.values())))),
+    "feature_layer": ("None or a str", lambda v: v is None or isinstance(v, str)),
+    "loss": ("'squared_error' or 'huber'", one_of("squared_error", "huber")),
+    "huber_delta": POSITIVE,
     "n_jobs": ("None or an int other than 0", any_of(one_of(None), lambda v: whole(-inf)(v) and v != 0)),
 }
 
@@ -86,3 +109,5 @@ def check_parameters(estimator):
         if test is not None and not test(value):
             raise ValueError(f"The {name!r} parameter of {type(estimator).__name__} must be {words}. "
                              f"Got {value!r} instead.")
+    if estimator.layers:
+        estimator._validate_names([name for name, _ in estimator.layers])

@@ -9,7 +9,7 @@ SPATIAL_DIMS = {1: 1, 2: 2, 3: 2, 4: 3}     # by the length of a shape, unless t
 
 def as_rows(X):
     """X as rows, and the shape of one sample if X has more than two dimensions, else None."""
-    if isinstance(X, (list, tuple)):
+    if not hasattr(X, "shape"):
         X = np.asarray(X)
     if isinstance(X, np.ndarray) and not X.dtype.isnative:
         X = X.astype(X.dtype.newbyteorder("="))

@@ -1,6 +1,6 @@
 """One pass over the training data: batches, loss, gradient, penalty, step. And how to scale the data."""
 
-from math import frexp, ldexp, sqrt
+from math import frexp, ldexp, prod, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ from . import _kernels
 from .network import SHUFFLE, random_stream
 
 ROWS_AT_ONCE = 4096
+VALUES_AT_ONCE = 2**21  # of the largest activation while predicting
 MAX_EXPONENT = 100      # 2**127 is the last in float32
 
 
@@ -16,13 +17,22 @@ class Samples(NamedTuple):
     """Training data in memory.
 
     X : ndarray of shape (N, n_features), C-contiguous, float32 or float64
-    labels : ndarray of shape (N,), int
+    targets : ndarray of shape (N,), int, or (N, n_outputs)
+        What the loss compares the outputs with.
     weight : ndarray of shape (N,), float64, or None for equal weights
     """
 
     X: np.ndarray
-    labels: np.ndarray
+    targets: np.ndarray
     weight: np.ndarray | None
+
+    def take(self, rows):
+        """The samples of some rows."""
+        return Samples(self.X[rows], self.targets[rows], None if self.weight is None else self.weight[rows])
+
+    def with_weight(self):
+        """Those whose weight is not zero."""
+        return self if self.weight is None or self.weight.all() else self.take(self.weight > 0)
 
 
 def scale_of(samples):
@@ -38,9 +48,14 @@ def scale_of(samples):
     squares = np.concatenate([np.square(samples.X[rows] / largest).sum(axis=1, dtype=np.float64) for rows in blocks])
     weight = np.ones(len(squares)) if samples.weight is None else samples.weight
     mean_square = float((squares * weight).sum() / weight.sum()) / samples.X.shape[1]
-    fraction, exponent = frexp(largest * sqrt(mean_square))
+    return 1 / nearest_power(largest * sqrt(mean_square))
+
+
+def nearest_power(value):
+    """The power of two nearest to a number > 0, from 2**-MAX_EXPONENT to 2**MAX_EXPONENT."""
+    fraction, exponent = frexp(value)
     nearest = exponent if fraction >= sqrt(0.5) else exponent - 1
-    return ldexp(1.0, -max(-MAX_EXPONENT, min(nearest, MAX_EXPONENT)))
+    return ldexp(1.0, max(-MAX_EXPONENT, min(nearest, MAX_EXPONENT)))
 
 
 def batches(n_samples, batch_size, seed, epoch, shuffle):
@@ -51,29 +66,40 @@ def batches(n_samples, batch_size, seed, epoch, shuffle):
         yield order[rows] if shuffle else rows
 
 
-def train_epoch(network, optimizer, samples, *, scale, epoch, batch_size, shuffle, alpha, n_threads):
+def train_epoch(network, optimizer, samples, loss, *, scale, epoch, batch_size, shuffle, alpha, n_threads, rate=None):
     """Update the network with every batch of ``scale * X`` once.
 
     Each step goes down on  sum_i w_i l_i / W + alpha / 2 * |weights|**2 / W  with W = sum_i w_i over the
-    batch. Returns the mean of that over the batches, weighted by W.
+    batch. ``rate(number)`` is the learning rate of a batch, unless it is to stay what it is. Returns the
+    mean of that over the batches, weighted by W.
     """
-    loss = total = 0.0
+    total_loss = total = 0.0
     rows_by_batch = batches(len(samples.X), batch_size, network.seed, epoch, shuffle)
     for number, rows in enumerate(rows_by_batch):
         x = (scale * samples.X[rows]).reshape(-1, *network.input_shape)
         weight = None if samples.weight is None else samples.weight[rows]
         batch_total = len(x) if weight is None else float(weight.sum())
         batch_loss, gradient = network.training_step(
-            x, samples.labels[rows], weight, step=(epoch << 32) + number, n_threads=n_threads)
+            x, samples.targets[rows], weight, loss=loss, step=(epoch << 32) + number, n_threads=n_threads)
         l2 = alpha / batch_total
         if alpha:
             batch_loss += l2 / 2 * squares(network.weights)
+        if rate is not None:
+            optimizer.learning_rate = rate(number)
         optimizer.step(gradient, l2=l2, n_threads=n_threads)
-        loss += batch_loss * batch_total
+        total_loss += batch_loss * batch_total
         total += batch_total
-    return loss / total
+    return total_loss / total
 
 
 def squares(weights):
     """Sum of the squares of an array, in float64."""
     return _kernels.kernels[weights.dtype].sum_of_squares(weights)
+
+
+def outputs_of(network, X, scale, n_threads):
+    """Outputs of the network for ``scale * X``, as many samples at a time as fit into a few MiB."""
+    step = max(1, VALUES_AT_ONCE // max(map(prod, network.shapes)))
+    batches = (X[start:start + step].reshape(-1, *network.input_shape) for start in range(0, len(X), step))
+    outputs = [network.forward(batch if scale == 1 else scale * batch, n_threads=n_threads)[0] for batch in batches]
+    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
