@@ -19,6 +19,7 @@ import pytest
 
 import cyconv
 from cyconv import _kernels, losses, optimizers
+from cyconv.augmentation import augment
 from cyconv.functional import _ranked
 from cyconv.selftest import geometries
 from cyconv.selftest.arrays import LAYOUTS, in_layout
@@ -72,6 +73,8 @@ def compute(seed, guarded, dtype, data_format):
         cyconv.avg_pool(plane, **p.parameters, **common)
         cyconv.avg_pool_backward(dplane, plane.shape, **p.parameters, **common)
         other_pools(p, plane, dplane, indices, common)
+        how = {"shift": 0.9, "scale": 0.9, "rotate": 180 if x.ndim > 3 else 0, "noise": 1, "cutout": 2}
+        augment(x, how, np.random.default_rng(seed), data_format, n_threads=g.n_threads)
         cyconv.gelu_backward(x, cyconv.gelu(x))
         cyconv.softmax_backward(x, cyconv.softmax(x))
         if x.size:

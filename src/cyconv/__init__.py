@@ -10,8 +10,14 @@ from .functional import *  # noqa: F403
 __version__ = "0.1.0"
 
 # What needs scikit-learn, or more than the functions, is imported when it is first used.
-_LATER = {"ConvNetClassifier": "classifier", "ConvNetRegressor": "regressor", "Sequential": "network"}
-_MODULES = ("filters", "layers", "losses", "network", "optimizers", "schedules", "classifier", "regressor")
+_LATER = {
+    "ConvNetClassifier": "classifier",
+    "ConvNetRegressor": "regressor",
+    "Sequential": "network",
+    "augment": "augmentation",
+}
+_MODULES = ("augmentation", "classifier", "filters", "layers", "losses", "network", "optimizers", "regressor",
+            "schedules")
 
 __all__ = ["arithmetic", "functional", "show_config", *arithmetic.__all__, *functional.__all__, *_LATER, *_MODULES]
 

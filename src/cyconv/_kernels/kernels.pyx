@@ -19,6 +19,7 @@ include "pool.pyx"
 include "pool_backward.pyx"
 include "loss.pyx"
 include "optimizer.pyx"
+include "augment.pyx"
 
 cnp.import_array()
 
