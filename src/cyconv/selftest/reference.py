@@ -50,18 +50,20 @@ def conv(x, weight, bias, windows, outputs, groups=1):
     w = weight.reshape(groups, -1, *weight.shape[1:])
     y = np.zeros((x.shape[0], groups, w.shape[1], *outputs), x.dtype)
     for index, cells in taps(windows, outputs):
-        y += np.einsum("gkc,ngc...->ngk...", w[(..., *index)], padded[(..., *cells)])
+        y += (w[(..., *index)] @ flat(padded[(..., *cells)])).reshape(y.shape)
     y = y.reshape(x.shape[0], weight.shape[0], *outputs)
     return y if bias is None else y + bias.reshape(-1, *[1] * len(outputs))
 
 
 def conv_grad_input(dy, weight, input_sizes, windows, groups=1):
     """dx[n, c, i] = sum over k, o, j with cell(o, j) = i of  weight[k, c, j] dy[n, k, o]"""
-    w = weight.reshape(groups, -1, *weight.shape[1:])
+    outputs = dy.shape[2:]
+    w, dy = weight.reshape(groups, -1, *weight.shape[1:]), flat(split(dy, groups))
     dx = np.zeros((dy.shape[0], groups * weight.shape[1], *input_sizes), dy.dtype)
     padded = split(spread(dx, windows), groups)
-    for index, cells in taps(windows, dy.shape[2:]):
-        padded[(..., *cells)] += np.einsum("gkc,ngk...->ngc...", w[(..., *index)], split(dy, groups))
+    for index, cells in taps(windows, outputs):
+        cells = padded[(..., *cells)]
+        cells += (w[(..., *index)].swapaxes(1, 2) @ dy).reshape(cells.shape)
     padded = padded.reshape(dx.shape[:2] + padded.shape[3:])
     return padded[inner(input_sizes, windows)]
 
@@ -71,7 +73,7 @@ def conv_grad_weight(dy, x, windows, groups=1):
     padded, dy = split(spread(x, windows), groups), split(dy, groups)
     dw = np.zeros((groups, dy.shape[2], padded.shape[2], *(w.kernel for w in windows)), x.dtype)
     for index, cells in taps(windows, dy.shape[3:]):
-        dw[(..., *index)] = np.einsum("ngkp,ngcp->gkc", flat(dy), flat(padded[(..., *cells)]))
+        dw[(..., *index)] = (flat(dy) @ flat(padded[(..., *cells)]).swapaxes(2, 3)).sum(axis=0)
     return dw.reshape(-1, *dw.shape[2:])
 
 

@@ -1,0 +1,1 @@
+"""One module a check; `cyconv.selftest` says what each has."""
