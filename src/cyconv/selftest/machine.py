@@ -1,5 +1,6 @@
 """Settings of the process that checks change for a while: instruction set, threads, new memory, faults."""
 
+import warnings
 from contextlib import contextmanager
 from importlib import import_module
 from unittest import mock
@@ -78,3 +79,11 @@ def add_one(number):
             array[(0,) * array.ndim] += 1
 
     return spoil
+
+
+@contextmanager
+def quietly():
+    """Without warnings: that training was cut short, or interrupted, is what checks want."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
