@@ -1,6 +1,7 @@
 """The compiled modules of cyconv and their flags; everything else stands in pyproject.toml."""
 
 import os
+import re
 from glob import glob
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,7 +63,7 @@ class BuildKernels(build_ext):
         openmp = openmp if self.links(PARALLEL, openmp) else []
         flags = {f"{PACKAGE}.{isa}_{real}": sets[isa] + FLOATS[real] for isa in sets for real in FLOATS}
         flags[f"{PACKAGE}.cpu"] = []
-        self.extensions = [ext for ext in self.extensions if ext.name in flags]
+        self.extensions = [ext for ext in self.extensions if ext.name in flags and is_wanted(ext.name)]
         for ext in self.extensions:
             ext.extra_compile_args = common + openmp + flags[ext.name]
             ext.extra_link_args = openmp
@@ -83,6 +84,11 @@ class BuildKernels(build_ext):
             except (CompileError, LinkError):
                 return False
             return True
+
+
+def is_wanted(name):
+    """Whether CYCONV_BUILD, a pattern such as "cpu|avx2_f32", names the module; unset means all of them."""
+    return re.fullmatch(os.environ.get("CYCONV_BUILD", ".*"), name.removeprefix(f"{PACKAGE}."))
 
 
 def extension(name):

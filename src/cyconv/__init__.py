@@ -15,6 +15,7 @@ _LATER = {
     "ConvNetRegressor": "regressor",
     "Sequential": "network",
     "augment": "augmentation",
+    "load": "persistence",
 }
 _MODULES = ("augmentation", "classifier", "filters", "layers", "losses", "network", "optimizers", "regressor",
             "schedules")

@@ -1,6 +1,6 @@
 """From the parameters of an estimator to the layers of its network, and to plain values and back."""
 
-from . import layers
+from ._plain import arguments, layer_of
 from .layers import (
     ACTIVATIONS,
     AdaptivePool,
@@ -108,12 +108,12 @@ def cut(size, spatial):
 
 def describe(network_layers):
     """Layers as [(name, class name, arguments)]: nothing but plain values."""
-    return [(name, type(layer).__name__, layer.get_params()) for name, layer in zip(*named_layers(network_layers))]
+    return [(name, type(layer).__name__, arguments(layer)) for name, layer in zip(*named_layers(network_layers))]
 
 
 def restore(description):
-    """The [(name, layer)] that `describe` described."""
-    return [(name, getattr(layers, kind)(**arguments)) for name, kind, arguments in description]
+    """The [(name, layer)] that `describe` described; ValueError for what it does not write."""
+    return [(name, layer_of(kind, values)) for name, kind, values in description]
 
 
 def input_weights(network):

@@ -107,7 +107,7 @@ ATTRIBUTES = """\
     parameters_ : dict of str to ndarray
         Weights, biases and running averages by name, see `cyconv.Sequential.parameters`.
     optimizer_state_ : dict
-        What a warm start goes on with.
+        What a warm start goes on with; not in files, unless asked for.
     history_ : dict of str to list
         A value per epoch of each: epoch, loss, validation_loss, validation_score, learning_rate (of the last
         step) and seconds; NaN for validation where there was none.

@@ -26,6 +26,7 @@ from sklearn.utils.validation import (
 )
 
 from ._architecture import architecture_of, describe, input_weights, output_parameters, restore
+from ._fitted import Saved
 from ._fitting import NOTHING_LEARNED, Fitting, Problem
 from ._inference import feature_names, features, predicting_network
 from ._rates import Rate
@@ -45,7 +46,7 @@ def keep(arguments):
     vars(estimator).update(arguments)
 
 
-class ConvNet(CallbackSupportMixin, TransformerMixin, _BaseComposition):
+class ConvNet(Saved, CallbackSupportMixin, TransformerMixin, _BaseComposition):
     """Base of the estimators."""
 
     _y_is_numeric = False
@@ -162,8 +163,9 @@ class ConvNet(CallbackSupportMixin, TransformerMixin, _BaseComposition):
             X, y = self._prepare(X, y, classes, goes_on)
             samples, _ = self._samples(X, y, sample_weight, goes_on)
             fitting = self._start(samples, None, self._seed(), goes_on)
-            if goes_on and self.optimizer_state_["schedule"].keys() == fitting.rate.schedule.state().keys():
-                fitting.rate.schedule.load_state(self.optimizer_state_["schedule"])
+            schedule = self._training_state(goes_on).get("schedule", {})
+            if schedule.keys() == fitting.rate.schedule.state().keys():
+                fitting.rate.schedule.load_state(schedule)
             fitting.epoch()
             self._finish(fitting)
         return self
@@ -263,7 +265,7 @@ class ConvNet(CallbackSupportMixin, TransformerMixin, _BaseComposition):
             self.input_scale_ = scale_of(samples) if input_weights(network) else 1.0
             self._center_outputs(network, samples)
         optimizer = self._optimizer(network)
-        if goes_on and self.optimizer_state_["solver"] == self.solver:
+        if self._training_state(goes_on).get("solver") == self.solver:
             optimizer.load_state(self.optimizer_state_)
         n_samples = len(samples.X)
         batch_size = min(AUTO_BATCH_SIZE if self.batch_size == "auto" else self.batch_size, n_samples)
@@ -272,6 +274,10 @@ class ConvNet(CallbackSupportMixin, TransformerMixin, _BaseComposition):
         return Fitting(self, network, optimizer, Rate(self, n_samples, -(-n_samples // batch_size), unit),
                        Problem(samples, validation, loss, unit, score), batch_size,
                        lambda: {"parameters_": self._rescaled(network, network.parameters(), 1)})
+
+    def _training_state(self, goes_on):
+        """What the last fit left to go on with; a model file may not hold it."""
+        return getattr(self, "optimizer_state_", {}) if goes_on else {}
 
     def _scorer(self, validation):
         """``score(outputs, export)`` of the validation data."""

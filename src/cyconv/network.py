@@ -10,14 +10,16 @@ from math import prod
 import numpy as np
 
 from . import _arrays, _threads
+from ._geometry import is_integer, per_axis
 from .arithmetic import receptive_field
 from .layers import Dense, Dropout, Layer, MaxPool, Mode, ReLU
 from .losses import softmax_cross_entropy
+from .persistence import save
 
 __all__ = ["Sequential", "random_stream"]
 
+ARGUMENTS = {"layers", "input_shape", "dtype", "data_format", "random_state", "parameters"}
 INITIAL, SHUFFLE, DROPOUT = range(3)     # purposes of random numbers
-VIEWS = ("_params", "weights", "_gradient", "_gradients", "_plans")     # made anew from what is pickled
 PLANS = 4                                # kept: whole and last batches, in training and prediction
 
 
@@ -98,16 +100,23 @@ class Sequential:
     def __init__(self, layers, input_shape, *, dtype=np.float32, data_format="channels_first", random_state=None,
                  parameters=None):
         self.names, self.layers = named_layers(layers)
-        self.input_shape = tuple(input_shape)
+        self.input_shape = per_axis("Sequential", "input_shape", input_shape, len(input_shape), 1)
         self.dtype = np.dtype(dtype)
         self.data_format = data_format
         self.seed = np.random.SeedSequence().entropy if random_state is None else random_state
+        if not is_integer(self.seed) or not 0 <= self.seed < 2**128:
+            raise ValueError("Sequential: random_state must be None or an int from 0 to 2**128 - 1, "
+                             f"got {random_state!r}")
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"Sequential: dtype must be float32 or float64, got {self.dtype}")
         if data_format not in ("channels_first", "channels_last"):
             raise ValueError("Sequential: data_format must be 'channels_first' or 'channels_last', "
                              f"got {data_format!r}")
         self.shapes = self._layer_shapes()
+        self._owned = [layer.parameter_shapes(shape) for layer, shape in zip(self.layers, self.shapes)]
+        self._kept = [layer.state_shapes(shape) for layer, shape in zip(self.layers, self.shapes)]
+        if parameters is not None:      # they bound what is allocated
+            self._check(parameters)
         self._allocate()
         if parameters is None:
             self._initialize()
@@ -131,7 +140,7 @@ class Sequential:
 
     def _allocate(self):
         """The vector, and for each layer the slices of its parameters and views into the vector."""
-        owned = [layer.parameter_shapes(shape) for layer, shape in zip(self.layers, self.shapes)]
+        owned = self._owned
         of_inputs = [(number, name) for number, shapes in enumerate(owned) for name, shape in shapes.items()
                      if name.endswith("weight") and len(shape) > 1]
         others = [(number, name) for number, shapes in enumerate(owned) for name in shapes
@@ -141,7 +150,6 @@ class Sequential:
             start, end = end, end + prod(owned[number][name])
             self._slices[number][name] = slice(start, end)
         self._n_weights = sum(prod(owned[number][name]) for number, name in of_inputs)
-        self._owned, self._kept = owned, [layer.state_shapes(shape) for layer, shape in zip(self.layers, self.shapes)]
         self.vector = np.zeros(end, self.dtype)
         self.state = np.zeros(sum(prod(shape) for shapes in self._kept for shape in shapes.values()), self.dtype)
         self._make_views()
@@ -199,17 +207,20 @@ class Sequential:
         ValueError
             When a name is missing or unknown, or a shape differs; nothing is changed then.
         """
-        own = self._named(self._params)
+        values = self._check(parameters)
+        for name, target in self._named(self._params).items():
+            target[...] = values[name]
+
+    def _check(self, parameters):
+        """``parameters`` as arrays, if they have the names and shapes of this network's."""
+        own = self._named([shapes | kept for shapes, kept in zip(self._owned, self._kept)])
         if own.keys() != parameters.keys():
             raise ValueError(f"load_parameters: missing {sorted(own.keys() - parameters.keys())}, "
                              f"unknown {sorted(parameters.keys() - own.keys())}")
-        for name, target in own.items():
-            if np.shape(parameters[name]) != target.shape:
-                raise ValueError(f"load_parameters: {name} must have shape {target.shape}, "
-                                 f"got {np.shape(parameters[name])}")
-        values = {name: _arrays.as_array("load_parameters", name, parameters[name]) for name in own}
-        for name, target in own.items():
-            target[...] = values[name]
+        for name, shape in own.items():
+            if np.shape(parameters[name]) != shape:
+                raise ValueError(f"load_parameters: {name} must have shape {shape}, got {np.shape(parameters[name])}")
+        return {name: _arrays.as_array("load_parameters", name, parameters[name]) for name in own}
 
     def scale_input(self, factor):
         """Change the first weights so that x gives what ``factor * x`` gave before.
@@ -351,12 +362,49 @@ class Sequential:
             plan.append((number, before.bind((n, *self._as_stored(shape)), self.dtype, mode)))
         return plan
 
+    # ------------------------------------------------------------ in files and pickles
+
+    def save(self, path):
+        """Write the network to a file that `cyconv.load` reads.
+
+        The file is an npz archive of arrays and JSON: it holds no code, and reading it executes none.
+        A file that is there already is replaced when the new one is whole.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a layer is none of cyconv's, or an argument no plain value; nothing is written then.
+        OSError
+            If the file cannot be written.
+        """
+        save(self, self.__getstate__(), path)
+
+    @classmethod
+    def _from_content(cls, content):
+        """The network that `save` described."""
+        network = cls.__new__(cls)
+        network.__setstate__(content)
+        return network
+
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name not in VIEWS}
+        """The arguments that make a network with the same bits."""
+        return {"layers": list(zip(self.names, self.layers)), "input_shape": self.input_shape, "dtype": self.dtype.name,
+                "data_format": self.data_format, "random_state": self.seed, "parameters": self.parameters()}
 
     def __setstate__(self, state):
-        vars(self).update(state)
-        self._make_views()
+        if not isinstance(state, dict) or state.keys() != ARGUMENTS:
+            raise ValueError(f"Sequential: its state has the entries {sorted(ARGUMENTS)}, got {state!r:.200}")
+        if state["dtype"] not in ("float32", "float64"):
+            raise ValueError(f"Sequential: dtype must be 'float32' or 'float64', got {state['dtype']!r:.100}")
+        parameters = state["parameters"]
+        if not isinstance(parameters, dict) or not all(
+                isinstance(values, np.ndarray) and values.dtype == state["dtype"] for values in parameters.values()):
+            raise ValueError(f"Sequential: parameters must be a dict of {state['dtype']} arrays")
+        Sequential.__init__(self, **state)
 
     # ------------------------------------------------------------ description
 
@@ -415,6 +463,8 @@ def named_layers(layers):
     names, found, count = [], [], {}
     for entry in layers:
         name, layer = (None, entry) if isinstance(entry, Layer) else entry
+        if not isinstance(layer, Layer) or not isinstance(name, str | None):
+            raise TypeError(f"Sequential: layers must be Layers or (str, Layer), got {entry!r:.200}")
         if name is None:
             kind = type(layer).__name__.lower()
             count[kind] = count.get(kind, 0) + 1

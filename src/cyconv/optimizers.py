@@ -98,7 +98,7 @@ class Optimizer:
         return {name: value.copy() for name, value in self._memory.items()}
 
     def load_state(self, state):
-        """Go on from what `state` returned; ValueError when it belongs to other parameters."""
+        """Go on from what `state` returned; ValueError, and nothing changed, when it belongs to other parameters."""
         if not isinstance(state, Mapping):
             raise TypeError(f"load_state: state must be a dict, as `state` returns, got {state!r}")
         values = {}
@@ -109,6 +109,18 @@ class Optimizer:
             values[name] = _arrays.as_array("load_state", name, state[name])
         for name, target in self._memory.items():
             target[...] = values[name]
+
+    def __setstate__(self, state):
+        """From a pickle, which may be damaged: the compiled step trusts sizes."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        name, vector = type(self).__name__, vars(self).get("_vector")
+        checked_vector(name, vector)
+        checked_count(name, self.n_weights, vector.size)
+        for array in self._memory.values():
+            if checked_vector(name, array).shape != vector.shape or array.dtype != vector.dtype:
+                raise ValueError(f"{name}: its memory must have shape {vector.shape} and dtype {vector.dtype}, "
+                                 f"got {array.shape} and {array.dtype}")
 
 
 class SGD(Optimizer):
@@ -208,8 +220,11 @@ class Adam(Optimizer):
 
     def load_state(self, state):
         """Go on from what `state` returned; ValueError when it belongs to other parameters."""
+        powers = {name: state.get(name, 1.0) for name in ("power_1", "power_2")} if isinstance(state, Mapping) else {}
+        for name, power in powers.items():
+            checked_number("load_state", name, power, UP_TO_ONE)
         super().load_state(state)
-        self._power_1, self._power_2 = state["power_1"], state["power_2"]
+        self._power_1, self._power_2 = powers.values()
 
 
 class AdamW(Adam):

@@ -74,8 +74,21 @@ class Schedule:
             raise TypeError(f"load_state: state must be a dict, as `state` returns, got {state!r}")
         if state.keys() != self.state().keys():
             raise ValueError(f"load_state: {type(self).__name__} expects {sorted(self.state())}, got {sorted(state)}")
+        check_memory(self, {f"_{name}": value for name, value in state.items()})
         for name, value in state.items():
             setattr(self, f"_{name}", value)
+
+    def __post_init__(self):
+        """Check the arguments."""
+
+    def __setstate__(self, state):
+        """From a pickle, which may be damaged."""
+        if not isinstance(state, dict) or not (
+                {f.name for f in fields(self) if f.init} <= state.keys() <= {f.name for f in fields(self)}):
+            raise ValueError(f"{type(self).__name__}: this is not its state: {state!r:.200}")
+        vars(self).update(state)
+        self.__post_init__()
+        check_memory(self, vars(type(self)) | state)
 
 
 # ---------------------------------------------------------------- functions of the step
@@ -503,3 +516,10 @@ def memory_of(schedule):
 def check(schedule, rule, **values):
     for name, value in values.items():
         checked_number(type(schedule).__name__, name, value, rule)
+
+
+def check_memory(schedule, state):
+    for f in fields(schedule):
+        if not f.init:
+            rule = ("a number", lambda value: True) if f.type is float else COUNT_FROM_ZERO
+            checked_number(type(schedule).__name__, f.name, state.get(f.name), rule)

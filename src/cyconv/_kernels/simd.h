@@ -172,7 +172,7 @@ static inline vec no_more_than(vec bound, vec v) { return (vec)OF_REALS(256, min
 static inline vec at_least(vec bound, vec v) { return pick(less(v, bound), bound, v); }
 static inline vec no_more_than(vec bound, vec v) { return pick(less(bound, v), bound, v); }
 #endif
-#define SIGN_BIT ((whole_element)1 << (MANTISSA == 52 ? 63 : 31))
+#define SIGN_BIT ((whole_element)(MANTISSA == 52 ? INT64_MIN : INT32_MIN))
 static inline vec with_sign(vec size, vec sign)
 {
     return of_bits((bits_of(size) & ~SIGN_BIT) | (bits_of(sign) & SIGN_BIT));

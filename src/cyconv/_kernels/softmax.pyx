@@ -25,7 +25,7 @@ cdef extern from *:
         int64_t bits; memcpy(&bits, &x, 8);
         int64_t offset = bits - 0x3fe6a09e667f3bcd;
         *k = offset >> 52;
-        bits -= *k << 52;
+        bits -= *k * ((int64_t)1 << 52);
         memcpy(&x, &bits, 8);
         return x;
     }
