@@ -140,9 +140,9 @@ def test_axis(function, rng):
         assert y.flags.c_contiguous
         assert_same_bits(y, np.moveaxis(function(np.moveaxis(x, axis, -1)), -1, axis))
     for axis in (3, -4, 1.0, None, True, (0, 1)):
-        with pytest.raises(ValueError, match=rf"^{function.__name__}: axis must be an int from -3 to 2, got"):
+        with pytest.raises(ValueError, match=rf"^{function.__name__}: axis must be an int from -3 to 2 .*, got"):
             function(x, axis)
-    with pytest.raises(ValueError, match=rf"^{function.__name__}: axis must be"):
+    with pytest.raises(ValueError, match=rf"^{function.__name__}: x must have at least one axis, got a single number"):
         function(1.0)
 
 
@@ -262,6 +262,6 @@ def test_errors_of_softmax_gradients(backward):
     name = backward.__name__
     with pytest.raises(ValueError, match=rf"^{name}: grad_out must have shape \(2, 3\), got \(3,\)"):
         backward(np.ones(3), np.ones((2, 3)))
-    with pytest.raises(ValueError, match=rf"^{name}: axis must be an int from -2 to 1, got 2"):
+    with pytest.raises(ValueError, match=rf"^{name}: axis must be an int from -2 to 1 .*, got 2"):
         backward(np.ones((2, 3)), np.ones((2, 3)), 2)
     assert backward(np.ones((0, 3)), np.ones((0, 3))).shape == (0, 3)

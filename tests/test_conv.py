@@ -522,7 +522,7 @@ ERRORS = [
      r"conv2d: x, weight compute in dtype (longdouble|float128|float96); only float32 and float64 are supported"),
     ({"data_format": "NCHW"}, ValueError,
      r"conv2d: data_format must be one of \('channels_first', 'channels_last'\), got 'NCHW'"),
-    ({"n_threads": 0}, ValueError, r"n_threads must be None or a non-zero int, got 0"),
+    ({"n_threads": 0}, ValueError, r"conv2d: n_threads must be None or a non-zero int, got 0"),
     ({"groups": "2"}, ValueError, r"conv2d: groups must be an int >= 1, got '2'"),
     ({"groups": [1]}, ValueError, r"conv2d: groups must be an int >= 1, got"),
     ({"stride": {}}, TypeError, r"conv2d: stride must be an int or 2 ints, got {}"),

@@ -20,7 +20,7 @@ _set_by_user = bool(os.environ.get("OMP_NUM_THREADS"))
 _serial = not cpu.openmp
 
 
-def effective(n_threads=None):
+def effective(n_threads=None, function="cyconv"):
     """Number of threads for a call.
 
     Parameters
@@ -28,6 +28,8 @@ def effective(n_threads=None):
     n_threads : int or None, default None
         None: as many as the rule above allows. Positive: that many, up to 1024. Negative: counted
         back from the rule's number, -1 is all of it, -2 all but one, and so on; at least 1.
+    function : str
+        What an error is named after.
 
     Returns
     -------
@@ -42,17 +44,17 @@ def effective(n_threads=None):
     if n_threads is None:
         count = _limit()
     else:
-        count = _requested(n_threads)
+        count = _requested(n_threads, function)
     return 1 if _serial else min(count, MAX_THREADS)
 
 
-def _requested(n_threads):
+def _requested(n_threads, function):
     try:
         count = index(None if isinstance(n_threads, bool) else n_threads)
     except TypeError:
-        raise TypeError(f"n_threads must be None or a non-zero int, got {n_threads!r}") from None
+        raise TypeError(f"{function}: n_threads must be None or a non-zero int, got {n_threads!r}") from None
     if count == 0:
-        raise ValueError("n_threads must be None or a non-zero int, got 0")
+        raise ValueError(f"{function}: n_threads must be None or a non-zero int, got 0")
     return count if count > 0 else max(1, _limit() + 1 + count)
 
 

@@ -87,7 +87,7 @@ def checked_sizes(function, name, value):
     if values is None or not 1 <= len(values) <= 3 or not all(map(_geometry.is_integer, values)):
         kind = TypeError if values is None else ValueError
         raise kind(f"{function}: {name} must be an int or 1 to 3 ints, got {_geometry.shape_hint(value)}")
-    return _geometry.per_axis(function, name, values, len(values), 0)
+    return _geometry.per_axis(function, name, value, len(values), 0)
 
 
 def receptive_field(layers, input_size=None):

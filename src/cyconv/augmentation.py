@@ -111,7 +111,7 @@ def augment(x, how, rng, data_format="channels_first", *, n_threads=None):
     key = rng.bit_generator.random_raw() if plan.noise else 0
     x = np.ascontiguousarray(x)
     result = np.empty(x.shape, x.dtype)
-    n_threads = team(n_threads, WORK_PER_VALUE * x.size)
+    n_threads = team("augment", n_threads, WORK_PER_VALUE * x.size)
     _kernels.kernels[x.dtype].augment(x, result, affine, hole, plan.noise, key, is_last, n_threads)
     return result
 

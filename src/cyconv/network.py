@@ -341,7 +341,7 @@ class Sequential:
 
     def _planned(self, n, training, n_threads):
         """(number, run) of the layers, planned for batches of n samples. A few plans are kept: they hold arrays."""
-        key = n, training, _threads.effective(n_threads)
+        key = n, training, _threads.effective(n_threads, "Sequential")
         if key not in self._plans:
             if len(self._plans) == PLANS:
                 self._plans.pop(next(iter(self._plans)))

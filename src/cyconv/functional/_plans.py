@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _arrays, _geometry, _kernels
 from . import _borders
-from ._ranked import LETTERS, check_shape, frozen, shape_of, spatial_of, team
+from ._ranked import LETTERS, as_flag, check_shape, frozen, shape_of, spatial_of, team
 
 
 class Options(NamedTuple):
@@ -33,7 +33,7 @@ def options(function, data_format, stride=1, padding=0, dilation=1, groups=1, in
             flip=False):
     """`Options` from what the user wrote, hashable; numbers are checked when the shapes are known."""
     return Options(frozen(stride), frozen(padding), frozen(dilation), frozen(groups), frozen(input_dilation),
-                   _borders.mode_named(function, padding_mode), bool(flip),
+                   _borders.mode_named(function, padding_mode), as_flag(function, "flip", flip),
                    _arrays.is_channels_last(function, data_format))
 
 
@@ -73,12 +73,12 @@ def prepare(function, x_shape, weight_shape, dtype, how, n_threads, kind="plain"
     plan = plan_conv(function, x_shape, weight_shape, how)
     if kind == "local" and plan.tiles != plan.outputs:
         raise ValueError(f"{function}: weight has kernels for {plan.tiles} outputs, the convolution has {plan.outputs}")
-    return call_of(plan, dtype, how, n_threads)
+    return call_of(function, plan, dtype, how, n_threads)
 
 
-def call_of(plan, dtype, how, n_threads):
+def call_of(function, plan, dtype, how, n_threads):
     return Call(plan, _kernels.kernels[dtype], how.groups, how.padding_mode, how.channels_last,
-                team(n_threads, plan.work))
+                team(function, n_threads, plan.work))
 
 
 @lru_cache(maxsize=1024, typed=True)
@@ -153,8 +153,9 @@ def weight_rank(function, rank, shape, kind="plain"):
 def bias_for(function, bias, n, dtype):
     """``bias`` as n contiguous numbers, or None."""
     if bias is not None:
-        bias = np.ascontiguousarray(_arrays.as_array(function, "bias", bias), dtype)
+        bias = _arrays.as_array(function, "bias", bias)
         check_shape(function, "bias", bias, (n,))
+        bias = np.ascontiguousarray(bias, dtype)
     return bias
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import _arrays, _geometry, _kernels
-from ._ranked import check_shape, frozen, shape_of, spatial_of, team
+from ._ranked import as_flag, check_shape, frozen, shape_of, spatial_of, team
 
 # Taps are counted in floats inside the kernels.
 MAX_TAPS = 2**24
@@ -34,6 +34,7 @@ WORK_PER_POWER = 256
 class Plan(NamedTuple):
     """What the shapes and parameters of a pooling determine."""
 
+    function: str           # what an error is named after
     out_shape: tuple
     table: np.ndarray       # the windows as _geometry.phase_table, with places for outputs
     windows: np.ndarray     # per output of each axis in turn: its place, first tap and number of taps inside x
@@ -46,7 +47,7 @@ class Plan(NamedTuple):
 def prepare(function, x_shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last):
     """`plan_windows`, from whatever the user wrote."""
     return plan_windows(function, x_shape, frozen(kernel_size), frozen(stride), frozen(padding), frozen(dilation),
-                        bool(ceil_mode), channels_last)
+                        as_flag(function, "ceil_mode", ceil_mode), channels_last)
 
 
 @lru_cache(maxsize=256, typed=True)
@@ -112,6 +113,7 @@ def plan_of(function, x_shape, channels_last, windows, places, inside, padded):
     rows = np.concatenate([one, *inside]).astype(np.intp)
     counts = {False: rows[:, 2].copy(), True: np.concatenate([one[:, 2], *padded]).astype(np.intp)}
     return Plan(
+        function,
         out_shape,
         np.array(_geometry.phase_table(windows, places), np.intp),
         rows,
@@ -210,11 +212,12 @@ def norm_order(function, p):
 def extremes(plan, x, given, smallest, return_indices, channels_last, n_threads):
     """Values, in the dtype of ``given``, and indices or None."""
     y = np.empty(plan.out_shape, x.dtype)
+    return_indices = as_flag(plan.function, "return_indices", return_indices)
     indices = np.empty(plan.out_shape, np.int64) if return_indices else None
     if y.size:
         _kernels.kernels[x.dtype].extreme_pool(
             x, y, indices, plan.table, plan.windows, cells_of_taps(*plan.cells) if return_indices else None, smallest,
-            channels_last, team(n_threads, plan.work * WORK_PER_CELL))
+            channels_last, team(plan.function, n_threads, plan.work * WORK_PER_CELL))
     return in_dtype(y, given.dtype), indices
 
 
@@ -224,7 +227,7 @@ def sums(plan, x, divisor, include_pad, channels_last, n_threads):
     if y.size:
         _kernels.kernels[x.dtype].sum_pool(
             x, y, plan.table, plan.windows, plan.counts[include_pad], divisor, plan.n_taps > LONG_SUM, channels_last,
-            team(n_threads, plan.work * WORK_PER_CELL))
+            team(plan.function, n_threads, plan.work * WORK_PER_CELL))
     return y
 
 
@@ -233,7 +236,7 @@ def sums_backward(plan, grad_out, shape, divisor, include_pad, channels_last, n_
     if grad_out.size and dx.size:
         _kernels.kernels[dx.dtype].sum_pool_backward(
             np.ascontiguousarray(grad_out), dx, plan.table, plan.windows, plan.counts[include_pad], divisor,
-            channels_last, team(n_threads, plan.work * WORK_PER_CELL))
+            channels_last, team(plan.function, n_threads, plan.work * WORK_PER_CELL))
     return dx
 
 
@@ -241,7 +244,7 @@ def norms(plan, x, p, channels_last, n_threads):
     y = np.empty(plan.out_shape, x.dtype)
     if y.size:
         _kernels.kernels[x.dtype].lp_pool(x, y, plan.table, plan.windows, p, channels_last,
-                                          team(n_threads, plan.work * WORK_PER_POWER))
+                                          team(plan.function, n_threads, plan.work * WORK_PER_POWER))
     return y
 
 
@@ -250,7 +253,7 @@ def norms_backward(plan, grad_out, x, out, p, channels_last, n_threads):
     if out.size and dx.size:
         grad_out, x, out = map(np.ascontiguousarray, (grad_out, x, out))
         _kernels.kernels[dx.dtype].lp_pool_backward(grad_out, x, out, dx, plan.table, plan.windows, p, channels_last,
-                                                    team(n_threads, plan.work * WORK_PER_POWER))
+                                                    team(plan.function, n_threads, plan.work * WORK_PER_POWER))
     return dx
 
 
@@ -275,7 +278,7 @@ def move(function, kernel, values, indices, planes, channels_last, n_threads, wh
     else:
         indices = np.ascontiguousarray(indices, np.int64)
         bad = getattr(_kernels.kernels[planes.dtype], kernel)(
-            values, indices, planes, channels_last, team(n_threads, values.size * WORK_PER_CELL))
+            values, indices, planes, channels_last, team(function, n_threads, values.size * WORK_PER_CELL))
     if bad >= 0:
         position = tuple(int(i) for i in np.unravel_index(bad, indices.shape))
         raise ValueError(f"{function}: index {indices[position]} at position {position} is outside the {which} plane "

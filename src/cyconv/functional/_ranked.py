@@ -4,6 +4,7 @@ import inspect
 from dataclasses import dataclass
 
 from .. import _geometry, _threads
+from .._scalars import checked_flag
 
 # Multiplications that take one thread about 80 us. A team of two starts and stops in 1 to 5 us when
 # it is awake and alone on its cores, in 30 to 100 us when it sleeps, and waits for the scheduler when
@@ -93,6 +94,16 @@ def check_shape(function, name, array, shape):
         raise ValueError(f"{function}: {name} must have shape {shape}, got {array.shape}")
 
 
+def checked_axis(function, name, array, axis):
+    """``axis`` of an array, counted from the first."""
+    if array.ndim == 0:
+        raise ValueError(f"{function}: {name} must have at least one axis, got a single number")
+    if not _geometry.is_integer(axis) or not -array.ndim <= axis < array.ndim:
+        raise ValueError(f"{function}: axis must be an int from {-array.ndim} to {array.ndim - 1} for {name} of shape "
+                         f"{array.shape}, got {axis!r}")
+    return int(axis) % array.ndim
+
+
 def shape_of(n, channels, spatial, channels_last):
     return (n, *spatial, channels) if channels_last else (n, channels, *spatial)
 
@@ -123,7 +134,12 @@ def frozen(value):
     return Refused(repr(value)) if entries is None else tuple(frozen(v) for v in entries)
 
 
-def team(n_threads, work):
+def as_flag(function, name, value):
+    """``value`` as a bool."""
+    return value if value is False or value is True else checked_flag(function, name, value)
+
+
+def team(function, n_threads, work):
     """Threads for ``work`` multiplications or cells: all, or one when waking the others takes longer."""
-    count = _threads.effective(n_threads)
+    count = _threads.effective(n_threads, function)
     return count if work > SERIAL_WORK else 1

@@ -71,7 +71,7 @@ def activate(function, kind, x, out, n_threads, a=0.0, b=0.0):
     (x,) = _arrays.as_reals(function, x=x)
     x = np.ascontiguousarray(x).reshape(x.shape)
     y, copy = _arrays.output_for(function, out, x.shape, x.dtype, () if out is given else (x,))
-    _kernels.kernels[x.dtype].activate(kind, x, y, a, b, team(n_threads, x.size * WORK_PER_ELEMENT))
+    _kernels.kernels[x.dtype].activate(kind, x, y, a, b, team(function, n_threads, x.size * WORK_PER_ELEMENT))
     if copy:
         out[...] = y
     return out if copy else y
@@ -85,7 +85,7 @@ def activate_backward(function, kind, grad_out, n_threads, a=0.0, b=0.0, **saved
     check_shape(function, "grad_out", grad_out, value.shape)
     dx = np.empty_like(value)
     work = value.size * WORK_PER_ELEMENT
-    _kernels.kernels[value.dtype].activate_backward(kind, grad_out, value, dx, a, b, team(n_threads, work))
+    _kernels.kernels[value.dtype].activate_backward(kind, grad_out, value, dx, a, b, team(function, n_threads, work))
     return dx
 
 

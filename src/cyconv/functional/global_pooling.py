@@ -17,7 +17,7 @@ from ._pooling import (
     sums,
     sums_backward,
 )
-from ._ranked import input_shape_of, shape_of
+from ._ranked import as_flag, input_shape_of, shape_of
 
 __all__ = [f"global_{kind}_pool{direction}" for direction in ("", "_backward")
            for kind in ("max", "min", "avg", "sum", "lp")]
@@ -32,8 +32,9 @@ def plan_global(function, name, array, data_format):
     return prepare_bins(function, array.shape, 1, channels_last), channels_last
 
 
-def reduced(y, keepdims, channels_last):
+def reduced(plan, y, keepdims, channels_last):
     """Without the axes of length 1, unless they are to be kept."""
+    keepdims = as_flag(plan.function, "keepdims", keepdims)
     return y if keepdims else y.reshape(y.shape[0], y.shape[-1 if channels_last else 1])
 
 
@@ -50,14 +51,14 @@ def global_extreme(function, smallest, x, keepdims, return_indices, data_format,
     given, x = as_comparable(function, x)
     plan, channels_last = plan_global(function, "x", x, data_format)
     y, indices = extremes(countable(function, plan), x, given, smallest, return_indices, channels_last, n_threads)
-    y = reduced(y, keepdims, channels_last)
-    return (y, reduced(indices, keepdims, channels_last)) if return_indices else y
+    y = reduced(plan, y, keepdims, channels_last)
+    return (y, reduced(plan, indices, keepdims, channels_last)) if return_indices else y
 
 
 def global_sum(function, divisor, x, keepdims, data_format, n_threads):
     (x,) = _arrays.as_reals(function, x=x)
     plan, channels_last = plan_global(function, "x", x, data_format)
-    return reduced(sums(plan, x, divisor, False, channels_last, n_threads), keepdims, channels_last)
+    return reduced(plan, sums(plan, x, divisor, False, channels_last, n_threads), keepdims, channels_last)
 
 
 def global_shape(function, input_shape):
@@ -245,7 +246,7 @@ def global_lp_pool(x, p, *, keepdims=True, data_format="channels_first", n_threa
     (x,) = _arrays.as_reals("global_lp_pool", x=x)
     p = norm_order("global_lp_pool", p)
     plan, channels_last = plan_global("global_lp_pool", "x", x, data_format)
-    return reduced(norms(plan, x, p, channels_last, n_threads), keepdims, channels_last)
+    return reduced(plan, norms(plan, x, p, channels_last, n_threads), keepdims, channels_last)
 
 
 def global_max_pool_backward(grad_out, indices, input_shape, *, data_format="channels_first", n_threads=None):

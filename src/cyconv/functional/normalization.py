@@ -56,7 +56,7 @@ class Batch(NamedTuple):
         positions = prod(shape[1:-1] if channels_last else shape[2:])
         inner = (shape[0], positions, n_channels) if channels_last else (shape[0], n_channels, positions)
         arrays = [np.ascontiguousarray(array).reshape(inner) for array in arrays]
-        threads = team(n_threads, prod(shape) * WORK_PER_CELL)
+        threads = team(function, n_threads, prod(shape) * WORK_PER_CELL)
         return cls(arrays, channels_last, n_channels, shape[0] * positions, threads)
 
     def sums(self, mean, u=None):

@@ -20,7 +20,7 @@ from ._pooling import (
     sums,
     sums_backward,
 )
-from ._ranked import batched, check_shape, every_rank, input_shape_of, names_of_ranks
+from ._ranked import as_flag, batched, check_shape, every_rank, input_shape_of, names_of_ranks
 
 __all__ = names_of_ranks(
     "max_pool{}", "min_pool{}", "avg_pool{}", "sum_pool{}",
@@ -266,7 +266,8 @@ def _avg_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilatio
     x, is_single = batched(function, "x", x, pool_rank(function, rank, kernel_size, x.ndim), channels_last)
     plan = prepare(function, x.shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
     divisor = mean_divisor(function, divisor_override, x.dtype)
-    y = sums(plan, x, divisor, bool(count_include_pad), channels_last, n_threads)
+    include_pad = as_flag(function, "count_include_pad", count_include_pad)
+    y = sums(plan, x, divisor, include_pad, channels_last, n_threads)
     return y[0] if is_single else y
 
 
@@ -309,7 +310,8 @@ def _avg_pool_backward(function, rank, grad_out, input_shape, kernel_size, strid
     plan = prepare(function, shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
     check_shape(function, "grad_out", grad_out, plan.out_shape)
     divisor = mean_divisor(function, divisor_override, grad_out.dtype)
-    dx = sums_backward(plan, grad_out, shape, divisor, bool(count_include_pad), channels_last, n_threads)
+    include_pad = as_flag(function, "count_include_pad", count_include_pad)
+    dx = sums_backward(plan, grad_out, shape, divisor, include_pad, channels_last, n_threads)
     return dx[0] if is_single else dx
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .. import _arrays, _geometry, _kernels
-from ._ranked import check_shape
+from .. import _arrays, _kernels
+from ._ranked import check_shape, checked_axis
 
 __all__ = ["softmax", "softmax_backward", "log_softmax", "log_softmax_backward"]
 
@@ -130,7 +130,7 @@ def log_softmax_backward(grad_out, y, axis=-1):
 
 def along_axis(function, x, axis, log):
     (x,) = _arrays.as_reals(function, x=x)
-    check_axis(function, axis, x)
+    axis = checked_axis(function, "x", x, axis)
     rows = np.ascontiguousarray(np.moveaxis(x, axis, -1))
     y = np.empty_like(rows)
     if y.size:
@@ -141,14 +141,9 @@ def along_axis(function, x, axis, log):
 def along_axis_backward(function, grad_out, y, axis, log):
     grad_out, y = _arrays.as_reals(function, grad_out=grad_out, y=y)
     check_shape(function, "grad_out", grad_out, y.shape)
-    check_axis(function, axis, y)
+    axis = checked_axis(function, "y", y, axis)
     grad_rows, rows = (np.ascontiguousarray(np.moveaxis(array, axis, -1)) for array in (grad_out, y))
     dx = np.empty_like(rows)
     if dx.size:
         _kernels.kernels[dx.dtype].softmax_backward(grad_rows, rows, dx, rows.shape[-1], log)
     return np.ascontiguousarray(np.moveaxis(dx, -1, axis))
-
-
-def check_axis(function, axis, array):
-    if not _geometry.is_integer(axis) or not -array.ndim <= axis < array.ndim:
-        raise ValueError(f"{function}: axis must be an int from {-array.ndim} to {array.ndim - 1}, got {axis!r}")

@@ -44,7 +44,7 @@ def plan_transposed(function, x_shape, weight_shape, how, output_padding, output
 
 def prepare(function, x_shape, weight_shape, dtype, how, n_threads, output_padding=0, output_size=None):
     plan = plan_transposed(function, x_shape, weight_shape, how, frozen(output_padding), frozen(output_size))
-    return call_of(plan, dtype, how, n_threads)
+    return call_of(function, plan, dtype, how, n_threads)
 
 
 def check_result(function, grad_out, call):

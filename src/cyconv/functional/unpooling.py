@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import _arrays, _geometry
 from ._pooling import as_comparable, as_indices, check_channels, extremes, in_dtype, move, pool_rank, prepare
-from ._ranked import batched, every_rank, frozen, names_of_ranks, shape_of, spatial_of
+from ._ranked import batched, checked_axis, every_rank, frozen, names_of_ranks, shape_of, spatial_of
 
 __all__ = [*names_of_ranks("max_unpool{}", "max_unpool{}_backward"), "maxout", "maxout_backward"]
 
@@ -70,6 +70,7 @@ def _max_unpool(function, rank, x, indices, kernel_size, stride=None, padding=0,
                            spatial_output_size(function, output_size, x, channels, channels_last, is_single))
     shape = shape_of(x.shape[0], channels, sizes, channels_last)
     _geometry.check_elements(function, shape)
+    _geometry.check_range(function, "the size of the result", sizes, sizes, 0)
     y = np.zeros(shape, x.dtype)
     move(function, "max_unpool", np.ascontiguousarray(x), indices, y, channels_last, n_threads, "output")
     y = in_dtype(y, given.dtype)
@@ -262,13 +263,6 @@ def maxout_backward(grad_out, indices, pieces, axis=1, *, n_threads=None):
     planes, channels_last = as_rows(dx, axis)
     move(function, "max_pool_backward", np.ascontiguousarray(grad_out), indices, planes, channels_last, n_threads)
     return dx
-
-
-def checked_axis(function, name, array, axis):
-    if not _geometry.is_integer(axis) or not -array.ndim <= axis < array.ndim:
-        raise ValueError(f"{function}: axis must be an int from {-array.ndim} to {array.ndim - 1} for {name} of shape "
-                         f"{array.shape}, got {axis!r}")
-    return int(axis) % array.ndim
 
 
 def as_rows(x, axis):

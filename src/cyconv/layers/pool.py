@@ -70,7 +70,7 @@ class ExtremePool(WindowPool):
         channels_last = mode.data_format == "channels_last"
         plan = prepare(type(self).__name__, shape, self.kernel_size, self.stride, self.padding, self.dilation,
                        self.ceil_mode, channels_last)
-        kernels, n_threads = _kernels.kernels[dtype], team(mode.n_threads, plan.work * WORK_PER_CELL)
+        kernels, n_threads = _kernels.kernels[dtype], team(plan.function, mode.n_threads, plan.work * WORK_PER_CELL)
         y = np.empty(plan.out_shape, dtype)
         index = np.empty(plan.out_shape, np.int64) if mode.training else None
         cells = cells_of_taps(*plan.cells) if mode.training else None

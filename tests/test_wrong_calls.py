@@ -1,0 +1,52 @@
+"""What a user gets wrong: every call says function, argument, rule and value found."""
+
+import numpy as np
+import pytest
+
+import cyconv
+from cyconv import layers, optimizers
+
+X = np.ones((1, 1, 8, 8), np.float32)
+W = np.ones((1, 1, 3, 3), np.float32)
+PAIR, NONE = np.ones(2), np.zeros((1, 1, 2), int)
+FLAG = "must be True or False, got"
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda: cyconv.conv2d(X, W, flip=PAIR), TypeError, rf"conv2d: flip {FLAG} array\(\[1., 1.\]\)"),
+    (lambda: cyconv.conv_transpose2d(X, W, flip="no"), TypeError, f"conv_transpose2d: flip {FLAG} 'no'"),
+    (lambda: cyconv.convolution_matrix(W, X.shape, flip=None), TypeError, f"convolution_matrix: flip {FLAG} None"),
+    (lambda: cyconv.max_pool2d(X, 2, ceil_mode=PAIR), TypeError, f"max_pool2d: ceil_mode {FLAG}"),
+    (lambda: cyconv.min_pool2d(X, 2, return_indices=PAIR), TypeError, f"min_pool2d: return_indices {FLAG}"),
+    (lambda: cyconv.avg_pool2d(X, 2, count_include_pad="no"), TypeError, f"avg_pool2d: count_include_pad {FLAG} 'no'"),
+    (lambda: cyconv.global_avg_pool(X, keepdims=PAIR), TypeError, f"global_avg_pool: keepdims {FLAG}"),
+    (lambda: cyconv.conv2d(X, W, n_threads=0), ValueError, "conv2d: n_threads must be None or a non-zero int, got 0"),
+    (lambda: cyconv.conv_transpose(X, W, n_threads="2"), TypeError, "conv_transpose: n_threads must be"),
+    (lambda: cyconv.max_pool2d(X, 2, n_threads=1.5), TypeError, "max_pool2d: n_threads must be .*, got 1.5"),
+    (lambda: cyconv.global_sum_pool(X, n_threads=0), ValueError, "global_sum_pool: n_threads must be"),
+    (lambda: cyconv.relu_backward(X, X, n_threads=0), ValueError, "relu_backward: n_threads must be"),
+    (lambda: cyconv.moments(X, n_threads=0), ValueError, "moments: n_threads must be"),
+    (lambda: layers.MaxPool().forward(X, {}, layers.Mode(n_threads=0)), ValueError, "MaxPool: n_threads must be"),
+    (lambda: cyconv.Sequential([layers.ReLU()], (3,)).forward(np.ones((1, 3)), n_threads=0), ValueError,
+     "Sequential: n_threads must be"),
+    (lambda: optimizers.SGD(np.ones(2)).step(PAIR, n_threads=0), ValueError, "SGD: n_threads must be"),
+    (lambda: cyconv.softmax(3.0), ValueError, "softmax: x must have at least one axis, got a single number"),
+    (lambda: cyconv.maxout(3.0, 2), ValueError, "maxout: x must have at least one axis, got a single number"),
+    (lambda: cyconv.log_softmax([3.0], 3), ValueError,
+     r"log_softmax: axis must be an int from -1 to 0 for x of shape \(1,\), got 3"),
+    (lambda: cyconv.output_size(2**70, 3), ValueError, "output_size: n must be <= 2147483647, got 11805"),
+    (lambda: cyconv.output_size((5, -1), 3), ValueError, r"output_size: n must be >= 0 on every axis, got \(5, -1\)"),
+    (lambda: cyconv.max_unpool1d(np.ones((1, 1, 2)), NONE, 2**31 - 1), ValueError,
+     r"max_unpool1d: the size of the result must be <= 2147483647, got \(4294967294,\)"),
+    (lambda: cyconv.conv2d(X, W, 3.0), ValueError, r"conv2d: bias must have shape \(1,\), got \(\)"),
+    (lambda: cyconv.conv_transpose2d(X, W, np.float32(3)), ValueError, r"conv_transpose2d: bias must have shape"),
+    (lambda: cyconv.separable_conv2d(X, W, np.ones((1, 1)), 3.0), ValueError, "separable_conv2d: bias must"),
+])
+def test_wrong_call_of_a_function(call, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        call()
+
+
+def test_flags_of_numpy_are_flags():
+    assert cyconv.max_pool2d(X[..., :7], 2, ceil_mode=np.True_).shape == (1, 1, 4, 4)
+    np.testing.assert_array_equal(cyconv.conv2d(X, W, flip=np.False_), cyconv.conv2d(X, W, flip=False))
