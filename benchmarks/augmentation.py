@@ -21,7 +21,7 @@ BATCHES = {"digits": (32, 200), "LeNet-5": (64,), "CIFAR": (64,), "signal": (64,
 
 
 def measure(name, batch, n_threads):
-    """Seconds of a step, of the geometry and of everything."""
+    """Timings of a step, of the geometry and of everything."""
     layers, shape, _ = NETWORKS[name]
     rng = np.random.default_rng(0)
     x, labels = rng.standard_normal((batch, *shape), np.float32), rng.integers(0, layers[-1].units, batch)
@@ -41,7 +41,7 @@ def main():
     print(f"{'network':8} {'batch':>5} {'step':>9} {'geometry':>9} {'share':>6} {'everything':>11} {'share':>6}")
     for name, batches in BATCHES.items():
         for batch in batches:
-            step, geometry, everything = (1e6 * seconds for seconds in measure(name, batch, n_threads).values())
+            step, geometry, everything = (1e6 * time.seconds for time in measure(name, batch, n_threads).values())
             print(f"{name:8} {batch:5} {step:9.0f} {geometry:9.0f} {geometry / step:6.0%} {everything:11.0f} "
                   f"{everything / step:6.0%}", flush=True)
 

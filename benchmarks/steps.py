@@ -1,18 +1,16 @@
 """Losses with their gradients and steps of optimizers, against PyTorch when installed.
 
-    python benchmarks/steps.py [--threads N]
+    python benchmarks/steps.py [--threads N] [--only NAME ...] [--quick] [--json FILE]
 
 All contenders run interleaved in one process, float32, with the same number of threads. "x torch" is
 PyTorch's time over ours; its optimizers are the fused ones where it has them. The vectors have as many
 entries as LeNet-5, a Keras-like MNIST network and a VGG-like one have parameters, and 3 million.
 """
 
-import argparse
-import os
-
 from timing import interleaved  # isort: skip: sets up the threads of all that follow
 
 import numpy as np
+import report
 
 import cyconv
 from cyconv import losses, optimizers
@@ -57,28 +55,31 @@ def step_contenders(name, n_params, n_threads):
     return found
 
 
-def print_row(label, contenders, amount=0):
-    seconds = interleaved(contenders)
-    own = seconds["cyconv"]
-    print(f"{label:38} {own * 1e6:9.1f} {f'{amount / own / 1e9:6.0f}' if amount else '':>6}"
-          + (f"{seconds['torch'] / own:9.2f}" if torch else ""), flush=True)
+def measure(label, contenders, options, amount=0):
+    times = interleaved(contenders, options.rounds)
+    seconds, spread = times.pop("cyconv")
+    ratio = times["torch"].seconds / seconds if times else None
+    print(f"{label:38} {seconds * 1e6:9.1f} {spread:6.0%} {f'{amount / seconds / 1e9:6.0f}' if amount else '':>6}"
+          + (f"{ratio:9.2f}" if ratio else ""), flush=True)
+    if options.json:
+        report.save(options.json, [{"benchmark": "steps", "name": label, "threads": options.threads, "seconds": seconds,
+                                    "spread": spread, "ratio": ratio, "best": "torch"}])
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--threads", type=int, default=None, help="threads for every contender (default: all)")
-    n_threads = parser.parse_args().threads or os.cpu_count()
+    options = report.parse(__doc__)
     if torch:
-        torch.set_num_threads(n_threads)
-    print(f"float32, {n_threads} threads, {cyconv.show_config('dicts')['instruction set']}")
-    print(f"{'what':38} {'us':>9} {'GB/s':>6}" + (f"{'x torch':>9}" if torch else ""))
-    for name in LOSSES:
-        for n, n_outputs in BATCHES:
-            print_row(f"{name}, {n} x {n_outputs}", loss_contenders(name, n, n_outputs))
-    for name, arrays in ARRAYS_MOVED.items():
-        for n_params in SIZES:
-            print_row(f"{name}, {n_params:,} parameters", step_contenders(name, n_params, n_threads),
-                      4 * arrays * n_params)
+        torch.set_num_threads(options.threads)
+    print(f"float32, {options.threads} threads, {cyconv.show_config('dicts')['instruction set']}")
+    print(f"{'what':38} {'us':>9} {'spread':>6} {'GB/s':>6}" + (f"{'x torch':>9}" if torch else ""))
+    for name in report.chosen([*LOSSES, *ARRAYS_MOVED], options.only):
+        if name in LOSSES:
+            for n, n_outputs in BATCHES:
+                measure(f"{name}, {n} x {n_outputs}", loss_contenders(name, n, n_outputs), options)
+        else:
+            for n_params in SIZES:
+                measure(f"{name}, {n_params:,} parameters", step_contenders(name, n_params, options.threads),
+                        options, 4 * ARRAYS_MOVED[name] * n_params)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,22 @@
 """Training steps and predictions of small networks, in cyconv and, when installed, PyTorch.
 
-    python benchmarks/training.py [--threads N] [--batch N] [--json FILE]
+    python benchmarks/training.py [--threads N] [--batch N ...] [--only NAME ...] [--quick] [--json FILE]
 
-Both start from the same weights and take the same batches with Adam in float32. First the losses of 50
-steps in float64 are compared; in float32 rounding would grow to percents. PyTorch runs in both layouts,
-and the faster one counts. Contenders are interleaved.
+Both start from the same weights and take the same batches with Adam in float32; PyTorch runs in both
+layouts, and the faster one counts. Contenders are interleaved, after the losses of 50 steps have been
+compared: in float64 with the usual learning rate, in float32 with a hundredth of it, for with more
+rounding grows until the losses of large networks are percents apart. "MB" is what a network adds to the
+memory of the process at its highest, when it takes its first steps with a batch after one with a single sample.
 """
 
-import argparse
-import json
-import os
+from timing import OtherWork, interleaved, peak_memory  # isort: skip: sets up the threads of all that follow
 
-from timing import interleaved  # isort: skip: sets up the threads of all that follow
+import time
 
 import numpy as np
+import report
 
+import cyconv
 from cyconv import Sequential
 from cyconv.layers import Conv, Dense, GlobalPool, MaxPool, ReLU
 from cyconv.optimizers import Adam
@@ -26,6 +28,8 @@ except ImportError:
     torch = None
 
 STEPS = 50
+RATE = 1e-3
+TOLERANCE = {np.float64: (RATE, 1e-9), np.float32: (RATE / 100, 1e-4)}    # learning rate, relative difference of losses
 
 
 def block(channels, kernel_size=3, padding="same"):
@@ -45,9 +49,9 @@ NETWORKS = {
 
 
 class Cyconv:
-    def __init__(self, layers, shape, n_threads, dtype):
+    def __init__(self, layers, shape, n_threads, dtype, rate=RATE):
         self.network = Sequential(layers, shape, dtype=dtype, random_state=0)
-        self.optimizer = Adam(self.network.vector)
+        self.optimizer = Adam(self.network.vector, rate)
         self.n_threads = n_threads
 
     def step(self, x, labels):
@@ -62,7 +66,7 @@ class Cyconv:
 class PyTorch:
     """The same network with the parameters of ``network``, in one of the layouts."""
 
-    def __init__(self, network, channels_last):
+    def __init__(self, network, channels_last, rate):
         rank = len(network.shapes[0]) - 1
         self.memory_format = (torch.contiguous_format, torch.channels_last, torch.channels_last_3d)[
             rank - 1 if channels_last else 0]
@@ -72,7 +76,7 @@ class PyTorch:
         self.module = nn.Sequential(*modules).to(torch.from_numpy(network.vector).dtype)
         self.load(network)
         self.module = self.module.to(memory_format=self.memory_format)
-        self.optimizer = torch.optim.Adam(self.module.parameters())
+        self.optimizer = torch.optim.Adam(self.module.parameters(), rate)
         self.loss = nn.CrossEntropyLoss()
 
     def load(self, network):
@@ -111,60 +115,107 @@ class PyTorch:
         return torch.from_numpy(x).to(memory_format=self.memory_format)
 
 
-def contenders(layers, shape, n_threads, dtype=np.float32):
-    result = {"cyconv": Cyconv(layers, shape, n_threads, dtype)}
+def contenders(name, n_threads, dtype=np.float32, rate=RATE):
+    layers, shape, _ = NETWORKS[name]
+    result = {"cyconv": Cyconv(layers, shape, n_threads, dtype, rate)}
     if torch:
-        result["torch"] = PyTorch(result["cyconv"].network, False)
+        result["torch first"] = PyTorch(result["cyconv"].network, False, rate)
         if len(shape) > 2:
-            result["torch channels_last"] = PyTorch(result["cyconv"].network, True)
+            result["torch last"] = PyTorch(result["cyconv"].network, True, rate)
     return result
 
 
-def check_losses(layers, shape, n_threads, x, labels):
+def check_losses(name, n_threads, x, labels):
     """Equal work must give equal losses, up to rounding."""
-    found = contenders(layers, shape, n_threads, np.float64)
-    losses = {name: [one.step(x.astype(np.float64), labels) for _ in range(STEPS)] for name, one in found.items()}
-    for name, values in losses.items():
-        np.testing.assert_allclose(values, losses["cyconv"], rtol=1e-6, err_msg=name)
+    for dtype, (rate, tolerance) in TOLERANCE.items():
+        found = contenders(name, n_threads, dtype, rate)
+        losses = {key: [one.step(x.astype(dtype), labels) for _ in range(STEPS)] for key, one in found.items()}
+        for key, values in losses.items():
+            np.testing.assert_allclose(values, losses["cyconv"], rtol=tolerance, err_msg=f"{name}, {key}")
 
 
-def measure(name, batch, n_threads):
+def memory_of_step(name, n_threads, x, labels):
+    """Bytes of the largest moment of a step, by contender."""
+    found = {}
+    for key, one in contenders(name, n_threads).items():
+        one.step(x[:1], labels[:1])
+        found[key] = peak_memory(lambda one=one: [one.step(x, labels) for _ in range(3)], warm=lambda: None)
+    return found
+
+
+def measure(name, n, options):
+    """A row for the step and one for the prediction."""
     layers, shape, usual = NETWORKS[name]
-    n, rng = batch or usual, np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     x, labels = rng.standard_normal((n, *shape), np.float32), rng.integers(0, layers[-1].units, n)
-    check_losses(layers, shape, n_threads, x, labels)
-    found = contenders(layers, shape, n_threads)
+    if n == usual:
+        check_losses(name, options.threads, x, labels)
+    memory = memory_of_step(name, options.threads, x, labels) if n > 1 else {}
+    found = contenders(name, options.threads)
     calls = {"step": {key: lambda one=one: one.step(x, labels) for key, one in found.items()},
              "predict": {key: lambda one=one: one.predict(x) for key, one in found.items()}}
-    row = {"network": name, "batch": n}
-    for what, functions in calls.items():
-        seconds = interleaved(functions)
-        own = seconds.pop("cyconv")
-        row |= {f"{what}_ms": own * 1e3, f"{what}_rate": n / own,
-                f"{what}_ratio": min(seconds.values(), default=own) / own}
-    return row
+    for which, functions in calls.items():
+        with OtherWork() as others:
+            times = interleaved(functions, options.rounds)
+        seconds, spread = times.pop("cyconv")
+        best = min(times, key=times.get, default=None)
+        yield {"benchmark": "training", "name": name, "batch": n, "pass": which, "dtype": "float32",
+               "threads": options.threads, "isa": cyconv.show_config("dicts")["instruction set"],
+               "seconds": seconds, "spread": spread, "rate": n / seconds, "best": best,
+               "ratio": times[best].seconds / seconds if best else None,
+               "rivals": {key: time._asdict() for key, time in times.items()},
+               "memory": memory if which == "step" else {}, "others": others.share}
+
+
+def epoch(options, n_samples=60_000, batch=64):
+    """Seconds of one pass of LeNet-5 over shuffled images, by contender."""
+    layers, shape, _ = NETWORKS["LeNet-5"]
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((n_samples, *shape), np.float32), rng.integers(0, 10, n_samples)
+    order = rng.permutation(n_samples)
+    seconds = {}
+    for key, one in contenders("LeNet-5", options.threads).items():
+        begin = time.perf_counter()
+        for start in range(0, n_samples, batch):
+            chosen = order[start:start + batch]
+            one.step(x[chosen], labels[chosen])
+        seconds[key] = time.perf_counter() - begin
+    own = seconds.pop("cyconv")
+    return {"benchmark": "training", "name": "LeNet-5", "batch": batch, "pass": "epoch", "dtype": "float32",
+            "threads": options.threads, "isa": cyconv.show_config("dicts")["instruction set"], "seconds": own,
+            "rate": n_samples / own, "rivals": {key: {"seconds": value} for key, value in seconds.items()},
+            "ratio": min(seconds.values(), default=own) / own}
+
+
+def print_row(row):
+    memory = dict(row["memory"])
+    own, least = memory.pop("cyconv", None), min((v for v in memory.values() if v), default=None)
+    print(f"{row['name']:12} {row['batch']:5} {row['pass']:8} {row['seconds'] * 1e3:9.3f} {row['spread']:6.0%} "
+          f"{row['rate']:10,.0f} {row['ratio'] or 1:8.2f}"
+          + "".join(f"{value / 1e6:8.1f}" if value is not None else "" for value in (own, least))
+          + (f"  others used {row['others']:.0%} of the machine" if row["others"] > report.BUSY else ""), flush=True)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for every contender (default: all)")
-    parser.add_argument("--batch", type=int, help="samples of a batch, instead of each network's own")
-    parser.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
-    options = parser.parse_args()
+    batch = {"type": int, "nargs": "+", "help": "samples of a batch (default: each network's own, 1, 16, 64, 256)"}
+    options = report.parse(__doc__, batch=batch)
     if torch:
         torch.set_num_threads(options.threads)
     print(f"float32, Adam, {options.threads} threads; x torch: its time in its faster layout over ours")
-    columns = f"{'images/s':>9} {'x torch':>8}"
-    print(f"{'network':12} {'batch':>5} {'step ms':>9} {columns} {'predict ms':>11} {columns}")
-    rows = []
-    for name in NETWORKS:
-        row = measure(name, options.batch, options.threads)
-        print(f"{name:12} {row['batch']:5} {row['step_ms']:9.3f} {row['step_rate']:9.0f} {row['step_ratio']:8.2f} "
-              f"{row['predict_ms']:11.3f} {row['predict_rate']:9.0f} {row['predict_ratio']:8.2f}", flush=True)
-        rows.append(row)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(rows, file, indent=1)
+    print(f"{'network':12} {'batch':>5} {'what':8} {'ms':>9} {'spread':>6} {'images/s':>10} {'x torch':>8} {'MB':>7} "
+          f"{'torch':>7}")
+    for name in report.chosen(NETWORKS, options.only):
+        for n in options.batch or sorted({1, 16, 64, 256, NETWORKS[name][2]}):
+            rows = list(measure(name, n, options))
+            for row in rows:
+                print_row(row)
+            if options.json:
+                report.save(options.json, rows)
+        if name == "LeNet-5" and not options.batch:
+            row = epoch(options)
+            print(f"LeNet-5, one epoch of 60,000 images: {row['seconds']:.2f} s, {row['ratio']:.2f} x torch")
+            if options.json:
+                report.save(options.json, [row])
 
 
 if __name__ == "__main__":

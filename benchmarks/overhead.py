@@ -1,0 +1,93 @@
+"""What a call costs beside its arithmetic, the import, memory over many shapes, and what a second thread gives.
+
+    python benchmarks/overhead.py [--threads N] [--only NAME ...] [--quick] [--json FILE]
+
+Each row says what it should be; calls are compared with PyTorch's.
+"""
+
+from timing import interleaved, status  # isort: skip: sets up the threads of all that follow
+
+import subprocess
+import sys
+import time
+from functools import partial
+from statistics import median
+
+import numpy as np
+import report
+import rivals
+from shapes import CONV
+
+import cyconv
+
+
+def calls(options):
+    """Microseconds of a call whose arithmetic takes next to nothing."""
+    x, weight = np.ones((1, 1, 8, 8), np.float32), np.ones((1, 1, 3, 3), np.float32)
+    contenders = {"conv2d": lambda: cyconv.conv2d(x, weight), "max_pool2d": lambda: cyconv.max_pool2d(x, 2)}
+    if rivals.torch:
+        functions, tensors = rivals.torch.nn.functional, list(map(rivals.torch.from_numpy, (x, weight)))
+        contenders |= {"torch conv2d": lambda: functions.conv2d(*tensors),
+                       "torch max_pool2d": lambda: functions.max_pool2d(tensors[0], 2)}
+    times = {name: 1e6 * time.seconds for name, time in interleaved(contenders, options.rounds).items()}
+    for name in ("conv2d", "max_pool2d"):
+        yield f"call {name}", times[name], "us", "<= 1.5", times.get(f"torch {name}")
+
+
+def imports(options):
+    """Milliseconds that a new interpreter needs for ``import cyconv`` beyond ``import numpy``."""
+    seconds = {"pass": [], "import numpy": [], "import cyconv": []}
+    for _ in range(3 * options.rounds):
+        for code, found in seconds.items():
+            begin = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            found.append(1e3 * (time.perf_counter() - begin))
+    start, numpy, own = map(median, seconds.values())
+    yield "import numpy", numpy - start, "ms", "", None
+    yield "import cyconv after numpy", own - numpy, "ms", "<= 30", None
+
+
+def shapes(options):
+    """Growth of the process over 10,000 calls with 1,000 shapes, after each shape has been seen once."""
+    rng = np.random.default_rng(0)
+    data, weight = np.ones(4 * 40 * 65, np.float32), np.ones((8, 4, 3, 3), np.float32)
+    sizes = [(height, width) for height in range(15, 40) for width in range(25, 65)]
+
+    def call(height, width):
+        x = data[:4 * height * width].reshape(1, 4, height, width)
+        cyconv.max_pool2d(cyconv.conv2d(x, weight, padding=1, n_threads=options.threads), 2, n_threads=options.threads)
+
+    for size in sizes:
+        call(*size)
+    before = status("VmRSS")
+    for index in rng.integers(0, len(sizes), 10_000):
+        call(*sizes[index])
+    yield "growth over 10,000 calls", (status("VmRSS") - before) / 1e6, "MB", "<= 1", None
+
+
+def scaling(options):
+    """What all threads give over one where arithmetic is the bound."""
+    for shape in report.chosen(CONV, ("mnist-[23]", "vgg-56", "vgg-224", "resnet-s2")):
+        call = partial(cyconv.conv2d, np.ones(shape.x_shape, np.float32), np.ones(shape.weight_shape, np.float32),
+                       **shape.options)
+        times = interleaved({n: partial(call, n_threads=n) for n in (1, options.threads)}, options.rounds)
+        yield (f"threads {shape.name}", times[1].seconds / times[options.threads].seconds, "x",
+               f">= {0.95 * options.threads:.2f}", None)
+
+
+def main():
+    options = report.parse(__doc__)
+    rivals.use_threads(options.threads)
+    parts = {function.__name__: function for function in (calls, imports, shapes, scaling)}
+    print(f"{'what':32} {'value':>8}    {'should be':10} {'torch':>8} {'x torch':>8}")
+    for name in report.chosen(parts, options.only):
+        for label, value, unit, target, rival in parts[name](options):
+            print(f"{label:32} {value:8.2f} {unit:2} {target:10}"
+                  + (f" {rival:8.2f} {rival / value:8.2f}" if rival else ""), flush=True)
+            if options.json:
+                report.save(options.json, [{"benchmark": "overhead", "name": label, "threads": options.threads,
+                                            "value": value, "unit": unit, "target": target, "torch": rival}])
+
+
+if __name__ == "__main__":
+    main()
