@@ -11,14 +11,17 @@ __version__ = "0.1.0"
 
 # What needs scikit-learn, or more than the functions, is imported when it is first used.
 _LATER = {
+    "ConvFeatures": "preprocessing",
     "ConvNetClassifier": "classifier",
     "ConvNetRegressor": "regressor",
+    "ImageFlattener": "preprocessing",
+    "ImageScaler": "preprocessing",
     "Sequential": "network",
     "augment": "augmentation",
     "load": "persistence",
 }
-_MODULES = ("augmentation", "classifier", "filters", "layers", "losses", "network", "optimizers", "regressor",
-            "schedules")
+_MODULES = ("augmentation", "classifier", "filters", "layers", "losses", "network", "optimizers", "preprocessing",
+            "regressor", "schedules")
 
 __all__ = ["arithmetic", "functional", "show_config", *arithmetic.__all__, *functional.__all__, *_LATER, *_MODULES]
 
