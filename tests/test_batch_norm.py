@@ -220,7 +220,7 @@ def test_one_value_per_channel_gives_the_bias_and_no_variance():
 
 
 @pytest.mark.parametrize("layer, message", [
-    (BatchNorm(momentum=1.5), r"momentum must be in \[0, 1\], got 1.5"),
+    (BatchNorm(momentum=1.5), r"momentum must be a number in \[0, 1\], got 1.5"),
     (BatchNorm(eps=-1.0), "eps must be .* got -1.0"),
 ])
 def test_arguments_out_of_range_are_errors(layer, message):

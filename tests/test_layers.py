@@ -276,7 +276,7 @@ def test_arguments_are_kept_literally():
     (Conv(3, padding="smae"), (1, 4, 4), r"Conv: unknown padding 'smae'"),
     (MaxPool(2, stride=0), (1, 4, 4), r"MaxPool: stride must be >= 1"),
     (Dense(-1), (4,), r"Dense: units must be >= 1, got -1"),
-    (Dropout(1.0), (4,), r"Dropout: rate must be in \[0, 1\), got 1.0"),
+    (Dropout(1.0), (4,), r"Dropout: rate must be a number in \[0, 1\), got 1.0"),
 ])
 def test_errors_name_layer_argument_and_value(layer, shape, message):
     with pytest.raises(ValueError, match=message):

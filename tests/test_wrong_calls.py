@@ -5,6 +5,7 @@ import pytest
 
 import cyconv
 from cyconv import layers, optimizers
+from cyconv.layers import BatchNorm, Conv, Dense, Dropout, MaxPool, ReLU, SeparableConv
 
 X = np.ones((1, 1, 8, 8), np.float32)
 W = np.ones((1, 1, 3, 3), np.float32)
@@ -50,3 +51,30 @@ def test_wrong_call_of_a_function(call, error, message):
 def test_flags_of_numpy_are_flags():
     assert cyconv.max_pool2d(X[..., :7], 2, ceil_mode=np.True_).shape == (1, 1, 4, 4)
     np.testing.assert_array_equal(cyconv.conv2d(X, W, flip=np.False_), cyconv.conv2d(X, W, flip=False))
+
+
+def network(layers, input_shape=(1, 8, 8)):
+    return cyconv.Sequential(layers, input_shape)
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda: network([ReLU(), Conv("2")]), TypeError, "layer 'conv1', .*: Conv: out_channels must be an int"),
+    (lambda: network([Conv(2, padding_mode="bla")]), ValueError, "layer 'conv1', .*: Conv: unknown padding_mode 'bla'"),
+    (lambda: network([SeparableConv(2, padding_mode="bla")]), ValueError, "layer 'separableconv1', .* unknown padding"),
+    (lambda: network([Dropout("half")]), TypeError, r"layer 'dropout1', .* rate must be a number in .*, got .half."),
+    (lambda: network([BatchNorm(eps=None)]), TypeError, "layer 'batchnorm1', .* eps must be a number >= 0, got None"),
+])
+def test_wrong_network(call, error, message):
+    with pytest.raises(error, match=f"^Sequential: {message}"):
+        call()
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda: Conv(2).forward(X), ValueError, r"Conv\(.*: params must be a dict with weight, bias, .*, got \[\]"),
+    (lambda: Dense(2).forward(X, None), TypeError, r"Dense\(.*: params must be a dict with weight, bias, .*, got None"),
+    (lambda: MaxPool().forward(3.0), ValueError, r"MaxPool\(\): x must have shape \(N, C, \*spatial\), .*, got \(\)"),
+    (lambda: ReLU().forward([1.0]), ValueError, r"ReLU\(\): x must have shape .*, got \(1,\)"),
+])
+def test_wrong_call_of_a_layer(call, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        call()

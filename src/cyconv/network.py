@@ -133,9 +133,10 @@ class Sequential:
         for name, layer in zip(self.names, self.layers):
             try:
                 shapes.append(layer.output_shape(shapes[-1]))
-            except ValueError as error:
-                raise ValueError(f"Sequential: layer {name!r}, {layer!r}, does not fit its input of shape "
-                                 f"{shapes[-1]}: {error}") from error
+            except (TypeError, ValueError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"Sequential: layer {name!r}, {layer!r}, does not fit its input of shape "
+                           f"{shapes[-1]}: {error}") from error
         return tuple(shapes)
 
     def _allocate(self):

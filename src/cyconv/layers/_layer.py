@@ -135,6 +135,8 @@ class Layer:
             are a dict with the names of the parameters. None unless ``mode.training``.
         """
         x = np.asarray(x)
+        if x.ndim < 2:
+            raise ValueError(f"{self!r}: x must have shape (N, C, *spatial), (N, *spatial, C) or (N, F), got {x.shape}")
         names = self.parameter_shapes(sample_shape(x.shape, mode.data_format))
         x, params = self.checked(x, params, names)
         y, backward = self.bind(x.shape, x.dtype, mode)(x, params, mode.rng)
@@ -150,6 +152,10 @@ class Layer:
 
     def checked(self, x, params, shapes):
         """x and params as arrays that the compiled code can read, or an error."""
+        if not isinstance(params, dict) or not shapes.keys() <= params.keys():
+            raise (ValueError if isinstance(params, dict) else TypeError)(
+                f"{self!r}: params must be a dict with {', '.join(shapes) or 'nothing'}, as `initialize` makes it, "
+                f"got {sorted(params) if isinstance(params, dict) else params!r}")
         dtype = x.dtype if x.dtype in (np.float32, np.float64) else np.dtype(np.float32)
         return real_array(self, "x", x, x.shape, dtype), params | {
             name: real_array(self, name, params[name], shape, dtype) for name, shape in shapes.items()}

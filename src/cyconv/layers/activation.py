@@ -6,6 +6,7 @@ from math import prod
 import numpy as np
 
 from .. import _kernels, functional
+from .._scalars import BELOW_ONE, checked_number
 from ..functional._ranked import team
 from ..functional.activation import WORK_PER_ELEMENT
 from ._layer import NO_PARAMETERS, PREDICTING, Layer
@@ -150,8 +151,7 @@ class Dropout(Layer):
     rate: float = 0.5
 
     def output_shape(self, input_shape):
-        if not 0 <= self.rate < 1:
-            raise ValueError(f"Dropout: rate must be in [0, 1), got {self.rate!r}")
+        checked_number("Dropout", "rate", self.rate, BELOW_ONE)
         return tuple(input_shape)
 
     def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import functional
 from .._geometry import per_axis, transposed_windows
+from ..functional._borders import mode_named
 from ..functional._plans import adjoint, forward, grad_bias, grad_weight, options, prepare
 from ..functional.transposed import prepare as prepare_transposed
 from ._layer import PREDICTING, Layer, sample_shape, window_output, window_per_axis
@@ -26,6 +27,7 @@ class Convolution(Layer):
         return type(self).__name__
 
     def output_shape(self, input_shape):
+        mode_named(self.name, self.padding_mode)
         return (self.group_shape(input_shape)[0], *window_output(self.name, self, input_shape))
 
     def channels_out(self, input_shape):

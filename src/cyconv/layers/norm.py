@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import functional
+from .._scalars import NOT_NEGATIVE, UP_TO_ONE, checked_number
 from ._layer import NO_PARAMETERS, PREDICTING, Layer
 
 
@@ -44,10 +45,8 @@ class BatchNorm(Layer):
     affine: bool = True
 
     def output_shape(self, input_shape):
-        if not 0 <= self.momentum <= 1:
-            raise ValueError(f"BatchNorm: momentum must be in [0, 1], got {self.momentum!r}")
-        if not 0 <= self.eps < np.inf:
-            raise ValueError(f"BatchNorm: eps must be a finite number >= 0, got {self.eps!r}")
+        checked_number("BatchNorm", "momentum", self.momentum, UP_TO_ONE)
+        checked_number("BatchNorm", "eps", self.eps, NOT_NEGATIVE)
         return tuple(input_shape)
 
     def parameter_shapes(self, input_shape):
