@@ -16,5 +16,5 @@ are installed because what they prove on one machine says little about another.
 """
 
 CHECKS = (
-    "exact", "error", "grad", "hash", "fork", "threads", "interrupt",
+    "exact", "error", "grad", "hash", "fork", "threads", "interrupt", "models",
 )
