@@ -16,12 +16,13 @@ _LATER = {
     "ConvNetRegressor": "regressor",
     "ImageFlattener": "preprocessing",
     "ImageScaler": "preprocessing",
+    "SKOPS_TRUSTED": "persistence",
     "Sequential": "network",
     "augment": "augmentation",
     "load": "persistence",
 }
 _MODULES = ("augmentation", "classifier", "filters", "layers", "losses", "network", "optimizers", "preprocessing",
-            "regressor", "schedules")
+            "presets", "regressor", "schedules")
 
 __all__ = ["arithmetic", "functional", "show_config", *arithmetic.__all__, *functional.__all__, *_LATER, *_MODULES]
 

@@ -3,9 +3,15 @@
 PARAMETERS = """\
     conv_channels : int or sequence of int, default (16, 32)
         Number of filters of each convolution layer; () for none.
-    kernel_size, stride, padding, dilation : default 3, 1, "same", 1
-        Of the convolutions, as for `cyconv.conv2d`: one value, or one for each layer (so that a window
-        which is not square is written ``((3, 1), (3, 1))`` for two layers).
+    kernel_size : int or one for each layer, default 3
+        Size of the windows of the convolutions, as for `cyconv.conv2d`: one value, or one for each layer (so that
+        a window which is not square is written ``((3, 1), (3, 1))`` for two layers).
+    stride : int or one for each layer, default 1
+        Step of the windows.
+    padding : int, str or one for each layer, default "same"
+        Cells around the maps, or "same" or "valid" and so on, see `cyconv.conv2d`.
+    dilation : int or one for each layer, default 1
+        Distance of the cells of a window.
     pool : {"max", "avg", None} or one for each layer, default "max"
         Pooling after each convolution and activation.
     pool_size : int or one for each layer, default 2
@@ -78,10 +84,15 @@ PARAMETERS = """\
         `sklearn.metrics.get_scorer`, or None for what `score` returns.
     n_iter_no_change : int >= 1 or numpy.inf, default 10
         See tol.
-    beta_1, beta_2 : float in [0, 1), default 0.9 and 0.999
-        Decay rates, for "adam" and "adamw".
+    beta_1 : float in [0, 1), default 0.9
+        Decay rate of the mean gradient, for "adam" and "adamw".
+    beta_2 : float in [0, 1), default 0.999
+        Decay rate of the mean square, for "adam" and "adamw".
     epsilon : float > 0, default 1e-8
         For "adam", "adamw" and "rmsprop".
+    augment : dict, str or None, default None
+        How samples are changed at random while training, in units of X, see `cyconv.augmentation.augment`: such
+        as ``{"shift": 1, "rotate": 10}``, or the name of a preset, "digits", "photos" or "signals".
     feature_layer : str or None, default None
         Name of the layer that `transform` shows; None is the last but one.
     n_jobs : int or None, default None

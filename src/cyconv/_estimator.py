@@ -33,6 +33,7 @@ from ._rates import Rate
 from ._rules import check_parameters
 from ._samples import as_rows, check_shape, fitted_shape, image_shape
 from ._training import Samples, outputs_of, scale_of
+from .augmentation import check_augment
 from .network import Sequential
 from .optimizers import SGD, Adam, AdamW, RMSprop
 
@@ -50,6 +51,8 @@ class ConvNet(Saved, CallbackSupportMixin, TransformerMixin, _BaseComposition):
     """Base of the estimators."""
 
     _y_is_numeric = False
+    _doc_link_module = "cyconv"
+    _doc_link_template = ""       # no documentation online yet
 
     # ------------------------------------------------------------ what a subclass says
 
@@ -188,6 +191,7 @@ class ConvNet(Saved, CallbackSupportMixin, TransformerMixin, _BaseComposition):
         shape = fitted_shape(found, X.shape[1], self.input_shape, self.spatial_dims, self.data_format)
         if found is None and self.input_shape is None:
             self._warn_of_flat_images()
+        self._check_augment(len(shape) - 1)
         described = self._describe_targets(y, classes) | {"input_shape_": shape, "data_format_": self.data_format}
         described["architecture_"] = describe(architecture_of(self, shape, described["n_outputs_"]))
         for name, value in described.items():
@@ -202,6 +206,12 @@ class ConvNet(Saved, CallbackSupportMixin, TransformerMixin, _BaseComposition):
                              y_numeric=self._y_is_numeric)
         y = y.toarray() if issparse(y) else y
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+    def _check_augment(self, n_axes):
+        try:
+            check_augment(self.augment, n_axes)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"The 'augment' parameter of {type(self).__name__}: {error}") from error
 
     def _warn_of_flat_images(self):
         shape = image_shape(self.n_features_in_, self.data_format)
@@ -232,7 +242,7 @@ class ConvNet(Saved, CallbackSupportMixin, TransformerMixin, _BaseComposition):
         if X is None and y is None and weight is None:
             return None
         if X is None or y is None:
-            raise ValueError(f"X_val and y_val go together, got {'y_val' if X is None else 'X_val'}=None")
+            raise ValueError(f"X_val and y_val go together, got {'X_val' if X is None else 'y_val'}=None")
         rows, found = as_rows(X)
         check_shape(found, self.input_shape_, self.data_format_)
         X, y = self._checked(rows, y, is_first=False)
@@ -257,6 +267,7 @@ class ConvNet(Saved, CallbackSupportMixin, TransformerMixin, _BaseComposition):
         """A fit that is about to begin, with a new network or with that of the last one."""
         if not goes_on:
             vars(self).update(deepcopy(NOTHING_LEARNED))
+            vars(self).pop("parameters_", None)       # those of another network would not suit what is set now
         network = Sequential(restore(self.architecture_), self.input_shape_, dtype=samples.X.dtype,
                              data_format=self.data_format_, random_state=seed)
         if goes_on:

@@ -107,7 +107,7 @@ class Fitting:
         number = len(estimator.loss_curve_)
         loss = problem.unit * train_epoch(
             self.network, self.optimizer, problem.samples, problem.loss, scale=estimator.input_scale_, epoch=number,
-            batch_size=self.batch_size, shuffle=estimator.shuffle, n_threads=estimator.n_jobs,
+            batch_size=self.batch_size, shuffle=estimator.shuffle, change=estimator.augment, n_threads=estimator.n_jobs,
             alpha=0.0 if estimator.solver == "adamw" else estimator.alpha,
             rate=None if self.rate.is_constant else lambda batch: self.rate.of(estimator.n_iter_, batch))
         if not isfinite(loss):

@@ -98,6 +98,7 @@ RULES = {
     "feature_layer": ("None or a str", lambda v: v is None or isinstance(v, str)),
     "loss": ("'squared_error' or 'huber'", one_of("squared_error", "huber")),
     "huber_delta": POSITIVE,
+    "augment": ("None, the name of a preset or a dict", lambda v: v is None or isinstance(v, (str, Mapping))),
     "n_jobs": ("None or an int other than 0", any_of(one_of(None), lambda v: whole(-inf)(v) and v != 0)),
 }
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _kernels
-from .network import SHUFFLE, random_stream
+from .augmentation import augment
+from .network import AUGMENT, SHUFFLE, random_stream
 
 ROWS_AT_ONCE = 4096
 VALUES_AT_ONCE = 2**21  # of the largest activation while predicting
@@ -66,21 +67,26 @@ def batches(n_samples, batch_size, seed, epoch, shuffle):
         yield order[rows] if shuffle else rows
 
 
-def train_epoch(network, optimizer, samples, loss, *, scale, epoch, batch_size, shuffle, alpha, n_threads, rate=None):
+def train_epoch(network, optimizer, samples, loss, *, scale, epoch, batch_size, shuffle, alpha, n_threads, rate=None,
+                change=None):
     """Update the network with every batch of ``scale * X`` once.
 
     Each step goes down on  sum_i w_i l_i / W + alpha / 2 * |weights|**2 / W  with W = sum_i w_i over the
-    batch. ``rate(number)`` is the learning rate of a batch, unless it is to stay what it is. Returns the
-    mean of that over the batches, weighted by W.
+    batch. ``rate(number)`` is the learning rate of a batch, unless it is to stay what it is; X is first
+    changed as the literal ``change`` says, if there is one. Returns the mean of that over the batches, weighted by W.
     """
     total_loss = total = 0.0
     rows_by_batch = batches(len(samples.X), batch_size, network.seed, epoch, shuffle)
     for number, rows in enumerate(rows_by_batch):
-        x = (scale * samples.X[rows]).reshape(-1, *network.input_shape)
+        step = (epoch << 32) + number
+        x = samples.X[rows].reshape(-1, *network.input_shape)
+        if change is not None:
+            x = augment(x, change, random_stream(network.seed, AUGMENT, step), network.data_format, n_threads=n_threads)
+        x = scale * x
         weight = None if samples.weight is None else samples.weight[rows]
         batch_total = len(x) if weight is None else float(weight.sum())
         batch_loss, gradient = network.training_step(
-            x, samples.targets[rows], weight, loss=loss, step=(epoch << 32) + number, n_threads=n_threads)
+            x, samples.targets[rows], weight, loss=loss, step=step, n_threads=n_threads)
         l2 = alpha / batch_total
         if alpha:
             batch_loss += l2 / 2 * squares(network.weights)

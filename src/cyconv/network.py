@@ -19,7 +19,7 @@ from .persistence import save
 __all__ = ["Sequential", "random_stream"]
 
 ARGUMENTS = {"layers", "input_shape", "dtype", "data_format", "random_state", "parameters"}
-INITIAL, SHUFFLE, DROPOUT = range(3)     # purposes of random numbers
+INITIAL, SHUFFLE, DROPOUT, AUGMENT = range(4)     # purposes of random numbers
 PLANS = 4                                # kept: whole and last batches, in training and prediction
 
 

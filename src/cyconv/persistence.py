@@ -8,9 +8,14 @@ dtypes. Nothing in a file is executed, and nothing is allocated that the file do
 import cyconv
 
 from . import _archive
-from ._plain import decode, encode
+from ._plain import LAYERS, decode, encode
 
-__all__ = ["load"]
+__all__ = ["SKOPS_TRUSTED", "load"]
+
+# What to pass as ``trusted`` to `skops.io.load`: classes that hold values and check them.
+SKOPS_TRUSTED = ["cyconv.classifier.ConvNetClassifier", "cyconv.preprocessing.ConvFeatures",
+                 "cyconv.preprocessing.ImageFlattener", "cyconv.preprocessing.ImageScaler",
+                 "cyconv.regressor.ConvNetRegressor", *(f"{kind.__module__}.{name}" for name, kind in LAYERS.items())]
 
 FORMAT, VERSION = "cyconv model", 1
 ENTRIES = {"format", "version", "written_by", "model", "content"}

@@ -68,8 +68,8 @@ class ConvNetRegressor(RegressorMixin, ConvNet):
                  batch_size="auto", learning_rate="constant", learning_rate_init=1e-3, power_t=0.5, max_iter=200,
                  shuffle=True, random_state=None, tol=1e-4, verbose=False, warm_start=False, momentum=0.9,
                  nesterovs_momentum=True, early_stopping=False, validation_fraction=0.1, scoring="loss",
-                 n_iter_no_change=10, beta_1=0.9, beta_2=0.999, epsilon=1e-8, feature_layer=None, n_jobs=None,
-                 loss="squared_error", huber_delta=1.0):
+                 n_iter_no_change=10, beta_1=0.9, beta_2=0.999, epsilon=1e-8, augment=None, feature_layer=None,
+                 n_jobs=None, loss="squared_error", huber_delta=1.0):
         keep(locals())
 
     # ------------------------------------------------------------ targets
