@@ -267,6 +267,34 @@ def test_minus_infinity_in_the_input_has_an_index_and_in_the_padding_none(isa):
     np.testing.assert_array_equal(indices, [[[[-1, 0, 1]]]])
 
 
+def test_index_where_a_window_spans_more_cells_than_32_bits_count(isa, dtype):
+    x, far = np.arange(9, dtype=dtype).reshape(1, 1, 3, 3), 2**31 - 4
+    values, indices = cyconv.max_pool2d(x, (2, 1), 1, ((far, 0), (0, 0)), dilation=(far, 1), return_indices=True)
+    assert values.dtype == dtype and np.array_equal(values, x)
+    assert np.array_equal(indices, x)
+
+
+@pytest.mark.parametrize("columns", [1, 3, 8, 15, 16, 17, 31, 40, 1100])
+@pytest.mark.parametrize("window", [{"kernel_size": 2}, {"kernel_size": 3, "stride": 2, "padding": 1},
+                                    {"kernel_size": (3, 5), "stride": 1, "padding": (1, 2)},
+                                    {"kernel_size": (2, 3), "stride": (1, 2), "dilation": (1, 3), "padding": 3}])
+def test_short_and_long_rows_have_the_same_bits_in_both_layouts(columns, window, isa, dtype, rng):
+    x = rng.standard_normal((2, 3, 7, 2 * columns + 1)).astype(dtype)
+    x[rng.random(x.shape) < 0.3] = -np.inf
+    x[rng.random(x.shape) < 0.05] = np.nan
+    x[rng.random(x.shape) < 0.1] = -0.0
+    for pool in (cyconv.max_pool2d, cyconv.min_pool2d):
+        assert_same_bits(*(channels_first(a, layout) for layout in LAYOUTS
+                           for a in [pool(in_layout(x, layout), **window, data_format=layout)]))
+        first, last = (pool(in_layout(x, layout), **window, data_format=layout, return_indices=True)[1]
+                       for layout in LAYOUTS)
+        assert np.array_equal(first, channels_first(last, "channels_last"))
+    finite = np.nan_to_num(x, neginf=1)
+    for pool in (cyconv.avg_pool2d, cyconv.sum_pool2d):
+        assert_same_bits(*(channels_first(pool(in_layout(finite, layout), **window, data_format=layout), layout)
+                           for layout in LAYOUTS))
+
+
 def test_mean_of_a_window_of_padding(isa, dtype):
     """Zero when padding counts; else NaN as numpy.mean of nothing, and no gradient."""
     x, window = np.ones((1, 1, 1, 2), dtype), {"kernel_size": 1, "padding": ((0, 0), (1, 0))}

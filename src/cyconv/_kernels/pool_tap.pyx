@@ -1,30 +1,22 @@
 # What a pooling does with one tap of its window: the only place where the kinds of pooling differ.
 #
-# A kind is one or two passes over the taps of a window. Norms take the largest absolute value first,
-# so that no power overflows or vanishes. They, and sums of many taps, are added up in double.
+# A kind is one or two passes over the taps of a window. Extremes and short sums stay in registers. Norms
+# take the largest absolute value first, so that no power overflows or vanishes; they, and sums of many
+# taps, are added up in double.
 
-cdef extern from *:
-    """
-    /* Whether a maximum changes: value > best, or the first NaN. */
-    static inline int is_above(real value, real best) { return !(value <= best) & (best == best); }
-    static inline int is_below(real value, real best) { return !(value >= best) & (best == best); }
-    /* wins ? a : b, which the compiler turns into a store under a branch that is hard to predict. */
-    static inline real pick_one(int wins, real a, real b) {
-    #if REAL_BYTES == 8
-        uint64_t x, y, mask = -(uint64_t)wins;
-    #else
-        uint32_t x, y, mask = -(uint32_t)wins;
-    #endif
-        memcpy(&x, &a, REAL_BYTES);
-        memcpy(&y, &b, REAL_BYTES);
-        x = (x & mask) | (y & ~mask);
-        memcpy(&a, &x, REAL_BYTES);
-        return a;
-    }
-    """
-    bint is_above(real value, real best) noexcept nogil
-    bint is_below(real value, real best) noexcept nogil
-    real pick_one(bint wins, real a, real b) noexcept nogil
+cdef extern from "simd.h" nogil:
+    ctypedef int whole_element
+    ctypedef int test
+    test is_less(vec a, vec b)
+    test has_nan(vec a, vec b)
+    bint any(test t)
+    vec choose(test t, vec yes, vec no)
+    whole choose_whole(test t, whole yes, whole no)
+    whole splat_whole(whole_element k)
+    whole load_whole(const whole_element *p)
+    void store_whole(whole_element *p, whole v)
+    vec load_even(const real *p, long n)
+    vec loaded(vec v)
 
 cdef enum Pass:    # extremes come first
     MAX_PASS       # best: the first of equals, the first NaN before numbers
@@ -41,25 +33,138 @@ cdef enum Pass:    # extremes come first
 
 cdef enum:
     BLOCK = 64                 # lanes of a block
-    RUN = 16                   # outputs whose results are buffered
+    RUN = 16                   # blocks whose results are buffered
+    GROUP = 2                  # vectors in registers
     NO_CELL = -1               # index of a window without any input cell
     MAX_WHOLE = 16             # powers up to here are products
 
 cdef struct Run:
-    # Results of some outputs of a row: [output, lane]. Between passes and slabs also what they need.
-    real best[RUN * BLOCK]
-    real tap[RUN * BLOCK]
+    # Results [line, lane] of some outputs; between passes and slabs also what they need. A line is a row,
+    # with its outputs as lanes, or an output, with its channels.
+    Py_ssize_t lines, lanes
+    Py_ssize_t room            # lanes from a line to the next, lines * room <= RUN * BLOCK
+    real *best                 # in y or in cells
+    Py_ssize_t pitch           # from a line to the next in best
+    real cells[RUN * BLOCK]
+    whole_element tap[RUN * BLOCK]
     double sum[RUN * BLOCK]
     double top[RUN * BLOCK]
+    double divisor[RUN * BLOCK]    # of each output
+    real by[RUN * BLOCK]           # the same
+
+cdef struct Taps:
+    # The taps of an output, or of the outputs of a row, that are inside the input and the slab.
+    Py_ssize_t first[3]
+    Py_ssize_t last[3]
+    Py_ssize_t x[3]            # reals from one tap to the next
+    Py_ssize_t name[3]         # what tells taps apart, from one to the next
 
 cdef struct Lanes:
-    # One output of a block of channels. A local one: nothing else can be at its address, so the
+    # One output of a block of lanes. A local one: nothing else can be at its address, so the
     # compiler makes vectors of the loops over lanes without checking (twice as fast as in a Run).
-    real best[BLOCK]
-    real tap[BLOCK]
     double sum[BLOCK]
     double top[BLOCK]
 
+
+# ---------------------------------------------------------------- in registers
+
+cdef inline vec load_lanes(const int step, const bint is_part, const real *x, Py_ssize_t n) noexcept nogil:
+    if step == 2:
+        return load_even(x, n if is_part else LANES)
+    return load_part(x, n) if is_part else load(x)
+
+
+cdef inline test take_vectors(const int kind, const int V, const vec *x, whole name, vec *best, whole *tap) noexcept nogil:
+    """Let one tap take part in V vectors. Extremes keep the first of equals and leave NaN out, but tell of it."""
+    cdef test wins
+    cdef int v
+    for v in range(V):
+        if kind == SUM_PASS:
+            best[v] = best[v] + x[v]
+            continue
+        if kind == ARGMAX_PASS or kind == ARGMIN_PASS:
+            wins = is_less(best[v], x[v]) if kind == ARGMAX_PASS else is_less(x[v], best[v])
+            tap[v] = choose_whole(wins, name, tap[v])
+        best[v] = at_least(x[v], best[v]) if kind == MAX_PASS or kind == ARGMAX_PASS else no_more_than(x[v], best[v])
+    return has_nan(x[0], x[V - 1])
+
+
+cdef inline void take_nan(const int V, const vec *x, whole name, vec *best, whole *tap) noexcept nogil:
+    """Let the first NaN win."""
+    cdef test wins
+    cdef int v
+    for v in range(V):
+        wins = has_nan(x[v], x[v]) & ~has_nan(best[v], best[v])
+        best[v], tap[v] = choose(wins, x[v], best[v]), choose_whole(wins, name, tap[v])
+
+
+cdef inline test visit_taps(const int kind, const bint only_nan, const int step, const int V, const bint is_part, const Taps *taps,
+                            const real *x, Py_ssize_t n, Py_ssize_t next, vec *best, whole *tap) noexcept nogil:
+    """Whether any is NaN."""
+    cdef test nan = has_nan(splat(0), splat(0))
+    cdef vec cells[GROUP]
+    cdef Py_ssize_t t, r, s
+    cdef const real *row
+    cdef whole_element name
+    cdef int v
+    for t in range(taps.first[0], taps.last[0]):
+        for r in range(taps.first[1], taps.last[1]):
+            row = x + t * taps.x[0] + r * taps.x[1]
+            name = t * taps.name[0] + r * taps.name[1]
+            for s in range(taps.first[2], taps.last[2]):
+                for v in range(V):
+                    cells[v] = loaded(load_lanes(step, is_part, row + s * taps.x[2] + v * step * next, n))
+                if only_nan:
+                    take_nan(V, cells, splat_whole(name + s * taps.name[2]), best, tap)
+                else:
+                    nan = nan | take_vectors(kind, V, cells, splat_whole(name + s * taps.name[2]), best, tap)
+    return nan
+
+
+cdef inline void pool_vectors(const int kind, const int step, const int V, const bint is_part, const Taps *taps, const real *x,
+                              Py_ssize_t n, Py_ssize_t next, bint first, bint last, const real *by, Py_ssize_t by_step,
+                              real *best, whole_element *tap) noexcept nogil:
+    """V vectors of lanes that are ``step`` cells apart, each ``next`` lanes behind the other, or the n lanes of a part of one."""
+    cdef real start = 0 if kind == SUM_PASS else -HUGE_VAL if kind == MAX_PASS or kind == ARGMAX_PASS else HUGE_VAL
+    cdef vec values[GROUP]
+    cdef whole names[GROUP]
+    cdef test nan
+    cdef int v
+    for v in range(V):
+        if first:
+            values[v], names[v] = splat(start), splat_whole(NO_CELL)
+        else:
+            values[v] = load_part(best, n) if is_part else load(best + v * next)
+            names[v] = load_whole(tap + v * next)
+    nan = visit_taps(kind, False, step, V, is_part, taps, x, n, next, values, names)
+    if kind != SUM_PASS and any(nan):
+        visit_taps(kind, True, step, V, is_part, taps, x, n, next, values, names)
+    for v in range(V):
+        if kind == SUM_PASS and last:
+            values[v] = values[v] / (splat(by[0]) if by_step == 0 else load(by + v * next))
+        if is_part:
+            store_part(best, values[v], n)
+        else:
+            store(best + v * next, values[v])
+        if kind == ARGMAX_PASS or kind == ARGMIN_PASS:
+            store_whole(tap + v * next, names[v])
+
+
+cdef inline void pool_registers(const int kind, const int step, const Taps *taps, const real *x, Py_ssize_t n, bint first,
+                                bint last, const real *by, Py_ssize_t by_step, real *best, whole_element *tap) noexcept nogil:
+    """n lanes: two vectors at a time, of which the last two may overlap; the rest as one vector."""
+    cdef Py_ssize_t i = 0, next
+    while n - i > LANES:
+        next = min(LANES, n - i - LANES)
+        pool_vectors(kind, step, GROUP, False, taps, x + i * step, LANES, next, first, last, by + i * by_step, by_step, best + i, tap + i)
+        i += LANES + next
+    if n - i == LANES:
+        pool_vectors(kind, step, 1, False, taps, x + i * step, LANES, 0, first, last, by + i * by_step, by_step, best + i, tap + i)
+    elif i < n:
+        pool_vectors(kind, step, 1, True, taps, x + i * step, n - i, 0, first, last, by + i * by_step, by_step, best + i, tap + i)
+
+
+# ---------------------------------------------------------------- in double
 
 cdef inline double log_ratio(double a, double b) noexcept nogil:
     """log(a / b) for 0 < a and 0 < b, also where the quotient is too small for a double."""
@@ -75,13 +180,13 @@ cdef inline double square_scale(double top) noexcept nogil:
     return 2.409919865102884e-181 if top > 1e120 else 1
 
 
-cdef inline void take_whole_power(Py_ssize_t p, const real *x, Py_ssize_t n, Lanes *lanes) noexcept nogil:
+cdef inline void take_whole_power(Py_ssize_t p, const int step, const real *x, Py_ssize_t n, Lanes *lanes) noexcept nogil:
     """sum += (|x| / top)**p by products, each in all lanes; no use is made of sums where top is 0 or infinite."""
     cdef double square[BLOCK]
     cdef double power[BLOCK]
     cdef Py_ssize_t i
     for i in range(n):
-        square[i] = fabs(<double>x[i]) / lanes.top[i]
+        square[i] = fabs(<double>x[i * step]) / lanes.top[i]
         power[i] = 1
     while p > 1:
         if p % 2:
@@ -94,63 +199,43 @@ cdef inline void take_whole_power(Py_ssize_t p, const real *x, Py_ssize_t n, Lan
         lanes.sum[i] = fma(power[i], square[i], lanes.sum[i])
 
 
-cdef inline void start_lanes(const int kind, bint first, Py_ssize_t n, const Run *run, Py_ssize_t at, Lanes *lanes) noexcept nogil:
+cdef inline void start_lanes(const int kind, bint first, Py_ssize_t n, const double *sum, const double *top, Lanes *lanes) noexcept nogil:
     """Before the first slab of taps, or what the others left."""
-    cdef real worst = -HUGE_VAL if kind == MAX_PASS or kind == ARGMAX_PASS else HUGE_VAL
     cdef Py_ssize_t i
     for i in range(n):
-        if kind <= ARGMIN_PASS:
-            lanes.best[i] = worst if first else run.best[at + i]
-            lanes.tap[i] = NO_CELL if first else run.tap[at + i]
-        elif kind == SUM_PASS:
-            lanes.best[i] = 0 if first else run.best[at + i]
-        elif kind == TOP_PASS:
-            lanes.top[i] = 0 if first else run.top[at + i]
+        if kind == TOP_PASS:
+            lanes.top[i] = 0 if first else top[i]
         else:
-            lanes.sum[i] = 0 if first else run.sum[at + i]
+            lanes.sum[i] = 0 if first else sum[i]
             if kind != LONG_SUM_PASS and kind != ABS_PASS:
-                lanes.top[i] = run.top[at + i]
+                lanes.top[i] = top[i]
 
 
-cdef inline void take(const int kind, double p, const real *x, Py_ssize_t n, real tap, Lanes *lanes) noexcept nogil:
+cdef inline void take(const int kind, const int step, double p, const real *x, Py_ssize_t n, Lanes *lanes) noexcept nogil:
     """Let one tap take part in n lanes."""
-    cdef real *best = lanes.best
-    cdef real *taps = lanes.tap
     cdef double *sum = lanes.sum
     cdef double *top = lanes.top
     cdef Py_ssize_t i
-    cdef real value
     cdef double size
-    cdef bint wins
     if kind == WHOLE_POWER_PASS:
-        take_whole_power(<Py_ssize_t>p, x, n, lanes)
+        take_whole_power(<Py_ssize_t>p, step, x, n, lanes)
         return
     for i in range(n):
-        value = x[i]
-        if kind == MAX_PASS:
-            best[i] = pick_one(is_above(value, best[i]), value, best[i])
-        elif kind == MIN_PASS:
-            best[i] = pick_one(is_below(value, best[i]), value, best[i])
-        elif kind <= ARGMIN_PASS:
-            wins = (is_above(value, best[i]) if kind == ARGMAX_PASS else is_below(value, best[i])) | (taps[i] < 0)
-            best[i] = pick_one(wins, value, best[i])
-            taps[i] = pick_one(wins, tap, taps[i])
-        elif kind == SUM_PASS:
-            best[i] = best[i] + value
-        elif kind == LONG_SUM_PASS:
-            sum[i] = sum[i] + value
-        else:
-            size = fabs(<double>value)
-            if kind == ABS_PASS:
-                sum[i] = sum[i] + size
-            elif kind == TOP_PASS:
-                top[i] = size if (size > top[i]) | (size != size) else top[i]
-            elif kind == SQUARE_PASS:
-                sum[i] = add_square(size if sizeof(real) == 4 else size * square_scale(top[i]), sum[i])
-            elif size == top[i]:
-                sum[i] = sum[i] + (size != 0)
-            elif size != 0:
-                sum[i] = sum[i] + exp_(p * log_ratio(size, top[i]))
+        size = x[i * step]
+        if kind == LONG_SUM_PASS:
+            sum[i] = sum[i] + size
+            continue
+        size = fabs(size)
+        if kind == ABS_PASS:
+            sum[i] = sum[i] + size
+        elif kind == TOP_PASS:
+            top[i] = size if (size > top[i]) | (size != size) else top[i]
+        elif kind == SQUARE_PASS:
+            sum[i] = add_square(size if sizeof(real) == 4 else size * square_scale(top[i]), sum[i])
+        elif size == top[i]:
+            sum[i] = sum[i] + (size != 0)
+        elif size != 0:
+            sum[i] = sum[i] + exp_(p * log_ratio(size, top[i]))
 
 
 cdef inline double add_square(double x, double to) noexcept nogil:
@@ -158,34 +243,54 @@ cdef inline double add_square(double x, double to) noexcept nogil:
     return to + x * x if sizeof(real) == 4 else fma(x, x, to)
 
 
-cdef inline void finish_lanes(const int kind, bint last, double divisor, double p, Py_ssize_t n, const Lanes *lanes, Run *run,
-                              Py_ssize_t at) noexcept nogil:
-    """Into run: the results after the last slab, else what the next one needs."""
-    cdef real by = <real>divisor
+cdef inline void finish_lanes(const int kind, bint last, const double *by, Py_ssize_t by_step, double p, Py_ssize_t n,
+                              const Lanes *lanes, real *best, double *sum, double *top) noexcept nogil:
+    """The results after the last slab, else what the next one needs."""
     cdef double scale, root
     cdef Py_ssize_t i
     for i in range(n):
-        if kind == MAX_PASS or kind == MIN_PASS:
-            run.best[at + i] = lanes.best[i]
-        elif kind <= ARGMIN_PASS:
-            run.best[at + i], run.tap[at + i] = lanes.best[i], lanes.tap[i]
-        elif kind == SUM_PASS:
-            run.best[at + i] = lanes.best[i] / by if last else lanes.best[i]
-        elif kind == TOP_PASS:
-            run.top[at + i], run.best[at + i] = lanes.top[i], <real>lanes.top[i]
+        if kind == TOP_PASS:
+            top[i], best[i] = lanes.top[i], <real>lanes.top[i]
         elif not last:
-            run.sum[at + i] = lanes.sum[i]
+            sum[i] = lanes.sum[i]
         elif kind == LONG_SUM_PASS:
-            run.best[at + i] = <real>(lanes.sum[i] / divisor)
+            best[i] = <real>(lanes.sum[i] / by[i * by_step])
         elif kind == ABS_PASS:
-            run.best[at + i] = <real>lanes.sum[i]
+            best[i] = <real>lanes.sum[i]
         elif kind == SQUARE_PASS:
             scale = 1 if sizeof(real) == 4 else square_scale(lanes.top[i])
-            run.best[at + i] = <real>(sqrt(lanes.sum[i]) / scale)
+            best[i] = <real>(sqrt(lanes.sum[i]) / scale)
         else:
             # In two factors: the product may be in range where sum**(1/p) is not.
             root = exp_(log_(lanes.sum[i]) / p / 2) if 0 < lanes.top[i] < HUGE_VAL else 1
-            run.best[at + i] = <real>(lanes.top[i] * root * root)
+            best[i] = <real>(lanes.top[i] * root * root)
+
+
+cdef inline void pool_doubles(const int kind, const int step, double p, const Taps *taps, const real *x, Py_ssize_t n, bint first,
+                              bint last, const double *by, Py_ssize_t by_step, real *best, double *sum, double *top) noexcept nogil:
+    """At most BLOCK lanes."""
+    cdef Lanes lanes
+    cdef Py_ssize_t t, r, s
+    start_lanes(kind, first, n, sum, top, &lanes)
+    for t in range(taps.first[0], taps.last[0]):
+        for r in range(taps.first[1], taps.last[1]):
+            for s in range(taps.first[2], taps.last[2]):
+                take(kind, step, p, x + t * taps.x[0] + r * taps.x[1] + s * taps.x[2], n, &lanes)
+    finish_lanes(kind, last, by, by_step, p, n, &lanes, best, sum, top)
+
+
+cdef inline void pool_lanes(const int kind, const int step, double p, const Taps *taps, const real *x, bint first, bint last,
+                            Run *run, Py_ssize_t line, Py_ssize_t by, Py_ssize_t by_step) noexcept nogil:
+    """One slab of the taps of a line: the first slab, the last, or both. The divisors begin at ``by``."""
+    cdef Py_ssize_t block, i, at = line * run.room
+    cdef real *best = run.best + line * run.pitch
+    if kind <= SUM_PASS:
+        pool_registers(kind, step, taps, x, run.lanes, first, last, run.by + by, by_step, best, run.tap + at)
+        return
+    for block in range(ceil_div(run.lanes, BLOCK)):
+        i = block * BLOCK
+        pool_doubles(kind, step, p, taps, x + i * step, min(BLOCK, run.lanes - i), first, last, run.divisor + by + i * by_step,
+                     by_step, best + i, run.sum + at + i, run.top + at + i)
 
 
 cdef inline double lp_slope(double p, double x, double y) noexcept nogil:

@@ -172,6 +172,72 @@ static inline vec no_more_than(vec bound, vec v) { return (vec)OF_REALS(256, min
 static inline vec at_least(vec bound, vec v) { return pick(less(v, bound), bound, v); }
 static inline vec no_more_than(vec bound, vec v) { return pick(less(bound, v), bound, v); }
 #endif
+/* Tests of each element, and elements chosen by them. */
+#if defined(__AVX512F__) && !defined(CYCONV_FLOAT64)
+typedef __mmask16 test;
+#define COMPARE(a, b, how) _mm512_cmp_ps_mask((__m512)(a), (__m512)(b), how)
+static inline vec choose(test t, vec yes, vec no) { return (vec)_mm512_mask_blend_ps(t, (__m512)no, (__m512)yes); }
+static inline whole choose_whole(test t, whole yes, whole no) { return (whole)_mm512_mask_blend_epi32(t, (__m512i)no, (__m512i)yes); }
+#elif defined(__AVX512F__)
+typedef __mmask8 test;
+#define COMPARE(a, b, how) _mm512_cmp_pd_mask((__m512d)(a), (__m512d)(b), how)
+static inline vec choose(test t, vec yes, vec no) { return (vec)_mm512_mask_blend_pd(t, (__m512d)no, (__m512d)yes); }
+static inline whole choose_whole(test t, whole yes, whole no) { return (whole)_mm512_mask_blend_epi64(t, (__m512i)no, (__m512i)yes); }
+#else
+typedef whole test;
+static inline test is_less(vec a, vec b) { return less(a, b); }
+static inline test has_nan(vec a, vec b) { return ~(at_most(a, a) & at_most(b, b)); }
+static inline vec choose(test t, vec yes, vec no) { return pick(t, yes, no); }
+static inline whole choose_whole(test t, whole yes, whole no) { return (t & yes) | (~t & no); }
+#endif
+#if defined(__AVX512F__)
+static inline test is_less(vec a, vec b) { return COMPARE(a, b, _CMP_LT_OQ); }
+static inline test has_nan(vec a, vec b) { return COMPARE(a, b, _CMP_UNORD_Q); }
+static inline int any(test t) { return t != 0; }
+#elif defined(__GNUC__)
+static inline int any(test t)
+{
+    long long found = 0, parts[VECTOR_BYTES / 8];
+    memcpy(parts, &t, sizeof t);
+    for (int i = 0; i < VECTOR_BYTES / 8; i++)
+        found |= parts[i];
+    return found != 0;
+}
+#else
+static inline int any(test t) { return t != 0; }
+#endif
+static inline whole splat_whole(whole_element k) { return k - (whole){0}; }
+static inline whole load_whole(const whole_element *p)
+{
+    whole v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline void store_whole(whole_element *p, whole v) { memcpy(p, &v, sizeof v); }
+
+/* Every second element, n of them, 0 < n <= LANES; nothing behind the last is read. */
+static inline vec load_even(const real *p, long n)
+{
+#if LANES > 1 && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12))
+#define EVEN(j, s) ((j) < LANES / 2 ? 2 * (j) : 2 * (j) + 1)
+    vec a = 2 * n > LANES ? load(p) : load_part(p, 2 * n - 1);
+    vec b = n == LANES ? load(p + LANES - 1) : load_part(p + LANES - 1, 2 * n > LANES ? 2 * n - LANES : 0);
+#if LANES == 16
+    return __builtin_shufflevector(a, b, PICK16(EVEN, 0, 0));
+#elif LANES == 8
+    return __builtin_shufflevector(a, b, PICK8(EVEN, 0, 0));
+#elif LANES == 4
+    return __builtin_shufflevector(a, b, PICK4(EVEN, 0, 0));
+#else
+    return __builtin_shufflevector(a, b, PICK2(EVEN, 0, 0));
+#endif
+#else
+    vec v = splat(0);
+    for (long i = 0; i < n; i++)
+        memcpy((char *)&v + i * sizeof(real), p + 2 * i, sizeof(real));
+    return v;
+#endif
+}
 #define SIGN_BIT ((whole_element)(MANTISSA == 52 ? INT64_MIN : INT32_MIN))
 static inline vec with_sign(vec size, vec sign)
 {
@@ -200,6 +266,12 @@ static inline vec times(vec a, vec b)
     a *= b;
     OPAQUE(a);
     return a;
+}
+/* v, which the compiler cannot load a second time. */
+static inline vec loaded(vec v)
+{
+    OPAQUE(v);
+    return v;
 }
 
 /* Doubles, for sums of either type: WIDE_LANES elements of an array at a time, or its last n, then zeros. */

@@ -14,14 +14,14 @@ import numpy as np
 from .. import _arrays, _geometry, _kernels
 from ._ranked import as_flag, check_shape, frozen, shape_of, spatial_of, team
 
-# Taps are counted in floats inside the kernels.
+# Of one window.
 MAX_TAPS = 2**24
+
+# The kernels count the cells of a window in integers as wide as its floats.
+MAX_SPAN = {np.dtype(np.float32): 2**31 - 1, np.dtype(np.float64): 2**63 - 1}
 
 # Bins of one axis: more than the cells of any array to pool.
 MAX_BINS = 2**24
-
-# The kernels look the cells of a window up instead of computing them, if it has at most so many.
-TABLE_TAPS = 2**12
 
 # Sums of more cells are added up in float64.
 LONG_SUM = 64
@@ -39,7 +39,8 @@ class Plan(NamedTuple):
     table: np.ndarray       # the windows as _geometry.phase_table, with places for outputs
     windows: np.ndarray     # per output of each axis in turn: its place, first tap and number of taps inside x
     counts: dict            # for count_include_pad False, True: cells that count, per axis and output
-    cells: tuple            # arguments of `cells_of_taps`, which only extremes with indices need
+    cells: tuple            # of the input per axis, and the windows
+    span: int               # cells of the input plane from the first tap of a window to its last
     n_taps: int             # of the largest window
     work: int               # cells visited
 
@@ -112,27 +113,18 @@ def plan_of(function, x_shape, channels_last, windows, places, inside, padded):
     one = np.array([(0, 0, 1)] * missing, np.intp).reshape(missing, 3)
     rows = np.concatenate([one, *inside]).astype(np.intp)
     counts = {False: rows[:, 2].copy(), True: np.concatenate([one[:, 2], *padded]).astype(np.intp)}
+    sizes = spatial_of(x_shape, channels_last)
     return Plan(
         function,
         out_shape,
         np.array(_geometry.phase_table(windows, places), np.intp),
         rows,
         counts,
-        (spatial_of(x_shape, channels_last), tuple(windows)),
+        (sizes, tuple(windows)),
+        sum((w.kernel - 1) * w.dilation * prod(sizes[i + 1:]) for i, w in enumerate(windows)),
         n_taps,
         prod(out_shape) * n_taps,
     )
-
-
-@lru_cache(maxsize=16)
-def cells_of_taps(sizes, windows):
-    """Flat distance in the input plane from the first tap of a window to each of its taps; None for too many."""
-    if prod(w.kernel for w in windows) > TABLE_TAPS:
-        return None
-    cells = np.zeros((), np.intp)
-    for n, w in zip(sizes, windows):
-        cells = cells[..., None] * n + np.arange(w.kernel) * w.dilation
-    return cells.ravel()
 
 
 def countable(function, plan):
@@ -211,13 +203,15 @@ def norm_order(function, p):
 
 def extremes(plan, x, given, smallest, return_indices, channels_last, n_threads):
     """Values, in the dtype of ``given``, and indices or None."""
+    if return_indices and plan.span > MAX_SPAN[x.dtype]:
+        x = x.astype(np.float64)
     y = np.empty(plan.out_shape, x.dtype)
     return_indices = as_flag(plan.function, "return_indices", return_indices)
     indices = np.empty(plan.out_shape, np.int64) if return_indices else None
     if y.size:
         _kernels.kernels[x.dtype].extreme_pool(
-            x, y, indices, plan.table, plan.windows, cells_of_taps(*plan.cells) if return_indices else None, smallest,
-            channels_last, team(plan.function, n_threads, plan.work * WORK_PER_CELL))
+            x, y, indices, plan.table, plan.windows, smallest, channels_last,
+            team(plan.function, n_threads, plan.work * WORK_PER_CELL))
     return in_dtype(y, given.dtype), indices
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import _kernels, functional
 from .._geometry import per_axis
-from ..functional._pooling import WORK_PER_CELL, bin_sizes, cells_of_taps, norm_order, prepare
+from ..functional._pooling import WORK_PER_CELL, bin_sizes, norm_order, prepare
 from ..functional._ranked import team
 from ._layer import NO_PARAMETERS, PREDICTING, Layer, window_output, window_per_axis
 
@@ -73,12 +73,11 @@ class ExtremePool(WindowPool):
         kernels, n_threads = _kernels.kernels[dtype], team(plan.function, mode.n_threads, plan.work * WORK_PER_CELL)
         y = np.empty(plan.out_shape, dtype)
         index = np.empty(plan.out_shape, np.int64) if mode.training else None
-        cells = cells_of_taps(*plan.cells) if mode.training else None
         dx = np.empty(shape, dtype) if mode.training and mode.needs_input_grad else None
 
         def run(x, params, rng=None):
             if y.size:
-                kernels.extreme_pool(x, y, index, plan.table, plan.windows, cells, self.kind == "min", channels_last,
+                kernels.extreme_pool(x, y, index, plan.table, plan.windows, self.kind == "min", channels_last,
                                      n_threads)
 
             def backward(dy, gradients):
