@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _kernels
-from .augmentation import augment
+from .augmentation import Changes
 from .network import AUGMENT, SHUFFLE, random_stream
 
 ROWS_AT_ONCE = 4096
@@ -77,11 +77,13 @@ def train_epoch(network, optimizer, samples, loss, *, scale, epoch, batch_size, 
     """
     total_loss = total = 0.0
     rows_by_batch = batches(len(samples.X), batch_size, network.seed, epoch, shuffle)
+    changes = None if change is None else Changes(
+        change, network.shapes[0][1:], len(samples.X), random_stream(network.seed, AUGMENT, epoch), network.dtype)
     for number, rows in enumerate(rows_by_batch):
         step = (epoch << 32) + number
         x = samples.X[rows].reshape(-1, *network.input_shape)
-        if change is not None:
-            x = augment(x, change, random_stream(network.seed, AUGMENT, step), network.data_format, n_threads=n_threads)
+        if changes is not None:
+            x = changes.applied(x, number * batch_size, network.data_format == "channels_last", n_threads)
         x = scale * x
         weight = None if samples.weight is None else samples.weight[rows]
         batch_total = len(x) if weight is None else float(weight.sum())

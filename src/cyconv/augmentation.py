@@ -106,14 +106,38 @@ def augment(x, how, rng, data_format="channels_first", *, n_threads=None):
     if max(spatial) >= MAX_AXIS or prod(x.shape[1:]) >= MAX_VALUES:
         raise ValueError(f"augment: axes must be below {MAX_AXIS} cells and samples below {MAX_VALUES} values, "
                          f"got x of shape {x.shape}")
-    plan = planned(check_augment(how), spatial)
-    affine, hole = draws(plan, spatial, len(x), rng, x.dtype)
-    key = rng.bit_generator.random_raw() if plan.noise else 0
-    x = np.ascontiguousarray(x)
-    result = np.empty(x.shape, x.dtype)
-    n_threads = team("augment", n_threads, WORK_PER_VALUE * x.size)
-    _kernels.kernels[x.dtype].augment(x, result, affine, hole, plan.noise, key, is_last, n_threads)
-    return result
+    return Changes(how, spatial, len(x), rng, x.dtype).applied(np.ascontiguousarray(x), 0, is_last, n_threads)
+
+
+class Changes:
+    """What is to happen to each of n samples; training draws it for a whole epoch at once, which costs least.
+
+    Parameters
+    ----------
+    how, rng
+        As for `augment`.
+    spatial : tuple of int
+        Spatial axes of the samples.
+    n : int
+        How many samples.
+    dtype : dtype
+        That of the samples, float32 or float64.
+    """
+
+    def __init__(self, how, spatial, n, rng, dtype):
+        plan = planned(check_augment(how), spatial)
+        self._affine, self._hole = draws(plan, spatial, n, rng, dtype)
+        self._noise, self._rng = plan.noise, rng
+
+    def applied(self, x, start, is_last, n_threads):
+        """New batch of the samples that have the numbers from ``start`` on, from a C-contiguous one."""
+        result = np.empty(x.shape, x.dtype)
+        numbers = slice(start, start + len(x))
+        key = self._rng.bit_generator.random_raw() if self._noise else 0
+        _kernels.kernels[x.dtype].augment(
+            x, result, self._affine[numbers], None if self._hole is None else self._hole[numbers], self._noise, key,
+            is_last, team("augment", n_threads, WORK_PER_VALUE * x.size))
+        return result
 
 
 # ---------------------------------------------------------------- the literal
