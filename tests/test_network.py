@@ -115,6 +115,18 @@ def test_threads_and_instruction_sets_do_not_change_a_bit(every_isa):
         np.testing.assert_array_equal(gradient, results[0][1])
 
 
+def test_kept_plans_follow_the_instruction_set_in_use(every_isa):
+    """A network that has computed with one set computes with the next one that is chosen."""
+    from cyconv import _kernels
+    x, labels, _ = data((2, 8, 7), n=5)
+    used = network_of((2, 8, 7), dtype=np.float32)
+    for name in every_isa:
+        _kernels.use(name)
+        fresh = network_of((2, 8, 7), dtype=np.float32)
+        np.testing.assert_array_equal(used.forward(x)[0], fresh.forward(x)[0])
+        np.testing.assert_array_equal(used.loss_and_gradient(x, labels)[1], fresh.loss_and_gradient(x, labels)[1])
+
+
 def test_dropout_depends_on_seed_and_step_only():
     x = np.ones((4, 30))
     network = Sequential([Dropout(0.5), Dense(2)], (30,), random_state=1)

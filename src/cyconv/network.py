@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from . import _arrays, _threads
+from . import _arrays, _kernels, _threads
 from ._geometry import is_integer, per_axis
 from .arithmetic import receptive_field
 from .layers import Dense, Dropout, Layer, MaxPool, Mode, ReLU
@@ -101,6 +101,8 @@ class Sequential:
                  parameters=None):
         self.names, self.layers = named_layers(layers)
         self.input_shape = per_axis("Sequential", "input_shape", input_shape, len(input_shape), 1)
+        if not self.input_shape:
+            raise ValueError("Sequential: input_shape must have at least one axis, got ()")
         self.dtype = np.dtype(dtype)
         self.data_format = data_format
         self.seed = np.random.SeedSequence().entropy if random_state is None else random_state
@@ -342,7 +344,7 @@ class Sequential:
 
     def _planned(self, n, training, n_threads):
         """(number, run) of the layers, planned for batches of n samples. A few plans are kept: they hold arrays."""
-        key = n, training, _threads.effective(n_threads, "Sequential")
+        key = n, training, _threads.effective(n_threads, "Sequential"), _kernels.isa
         if key not in self._plans:
             if len(self._plans) == PLANS:
                 self._plans.pop(next(iter(self._plans)))
