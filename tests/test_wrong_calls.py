@@ -42,6 +42,12 @@ FLAG = "must be True or False, got"
     (lambda: cyconv.conv2d(X, W, 3.0), ValueError, r"conv2d: bias must have shape \(1,\), got \(\)"),
     (lambda: cyconv.conv_transpose2d(X, W, np.float32(3)), ValueError, r"conv_transpose2d: bias must have shape"),
     (lambda: cyconv.separable_conv2d(X, W, np.ones((1, 1)), 3.0), ValueError, "separable_conv2d: bias must"),
+    (lambda: cyconv.separable_conv(X, np.ones(3), np.ones((1, 1))), ValueError, "separable_conv: weight must have"),
+    (lambda: cyconv.conv2d(X, W, stride=range(2**40)), TypeError, "conv2d: stride must be"),
+    (lambda: cyconv.conv2d(X, W, stride=np.broadcast_to(1, 2**40)), TypeError, "conv2d: stride must be"),
+    (lambda: cyconv.receptive_field(range(2**40)), ValueError, "receptive_field: layers must have at most 100000"),
+    (lambda: cyconv.global_sum_pool(np.broadcast_to(1.0, (1, 1, 2**30, 2**24))), ValueError,
+     "global_sum_pool: x must have at most 17592186044416 elements"),
 ])
 def test_wrong_call_of_a_function(call, error, message):
     with pytest.raises(error, match=f"^{message}"):

@@ -6,6 +6,8 @@ Inputs are never written.
 
 import numpy as np
 
+from ._geometry import MAX_ELEMENTS
+
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 LAYOUTS = ("channels_first", "channels_last")
 
@@ -26,6 +28,8 @@ def as_array(function, name, value):
         raise TypeError(f"{function}: {name} must be an array, got None")
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{function}: unsupported dtype {array.dtype} for {name}; expected real numbers")
+    if array.size > MAX_ELEMENTS:       # NumPy makes them, by strides of 0; a sum over one would take days
+        raise ValueError(f"{function}: {name} must have at most {MAX_ELEMENTS} elements, got shape {array.shape}")
     return array
 
 

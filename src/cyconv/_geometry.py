@@ -17,6 +17,7 @@ from typing import NamedTuple
 # bytes fit in the 64-bit integers of the kernels.
 MAX_EXTENT = 2**31 - 1
 MAX_ELEMENTS = 2**44
+MAX_ENTRIES = 1000      # of a tuple that a user passes; more would be memory spent on an error
 
 PADDING_NAMES = ("valid", "same", "same_upper", "same_lower", "full")
 
@@ -186,14 +187,16 @@ def is_integer(value):
 
 
 def as_tuple(value):
-    """``value`` as a tuple when it is a sequence of arguments, else None."""
+    """``value`` as a tuple when it is a sequence of arguments, else None: no parameter has thousands of entries."""
     if isinstance(value, (str, bytes, dict, set)) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0:
         return None
-    return tuple(value)
+    return tuple(value) if len(value) <= MAX_ENTRIES else None
 
 
 def entries(function, name, what, value):
     """What an iterable argument yields, or an error that says what it must be."""
+    if hasattr(value, "__len__") and len(value) > 100 * MAX_ENTRIES:
+        raise ValueError(f"{function}: {name} must have at most {100 * MAX_ENTRIES} entries, got {len(value)}")
     try:
         return list(value)
     except TypeError:

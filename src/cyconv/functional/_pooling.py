@@ -203,10 +203,10 @@ def norm_order(function, p):
 
 def extremes(plan, x, given, smallest, return_indices, channels_last, n_threads):
     """Values, in the dtype of ``given``, and indices or None."""
+    return_indices = as_flag(plan.function, "return_indices", return_indices)
     if return_indices and plan.span > MAX_SPAN[x.dtype]:
         x = x.astype(np.float64)
     y = np.empty(plan.out_shape, x.dtype)
-    return_indices = as_flag(plan.function, "return_indices", return_indices)
     indices = np.empty(plan.out_shape, np.int64) if return_indices else None
     if y.size:
         _kernels.kernels[x.dtype].extreme_pool(

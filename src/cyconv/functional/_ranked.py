@@ -126,7 +126,7 @@ def frozen(value):
     """``value`` as a plan can be looked up by it: integers as int, sequences and arrays as tuples."""
     if type(value) is int or value is None or isinstance(value, str):
         return value
-    if hasattr(value, "tolist"):
+    if hasattr(value, "tolist") and getattr(value, "size", 1) <= _geometry.MAX_ENTRIES:
         value = value.tolist()
     if _geometry.is_integer(value):
         return int(value)

@@ -239,6 +239,7 @@ def separable_arrays(function, x, depthwise_weight, pointwise_weight, **more):
     """All arrays in one dtype, the pointwise weight with an axis of one cell for every spatial axis."""
     x, depthwise, pointwise, *more = _arrays.as_reals(function, x=x, depthwise_weight=depthwise_weight,
                                                       pointwise_weight=pointwise_weight, **more)
+    weight_rank(function, None, depthwise.shape)
     if pointwise.ndim < 2 or pointwise.size != pointwise.shape[0] * pointwise.shape[1]:
         raise ValueError(f"{function}: pointwise_weight must have shape (out_channels, channels), got "
                          f"{pointwise.shape}")
