@@ -396,6 +396,7 @@ def object_array():
     (lambda e: e.update({"model.json": b" " * 2**21}), "too long"),
     (lambda e: e.update({"model.json": b"7" * 5000}), "no whole file"),
     (lambda e: e.update({"model.json": b"[]"}), "does not say"),
+    (lambda e: e.update({"model.json": "{}".encode("utf-16")}), "no whole file"),
     (lambda e: e.update({"evil.py": b"import os"}), "unknown entries"),
     (lambda e: e.update({"more.npy": e[ENTRY]}), "nothing refers"),
     (lambda e: e.pop(ENTRY), "there is no array"),
@@ -437,6 +438,7 @@ def put_layer(kind, arguments):
     (lambda d: d.update(content={"exec": "1"}), "stands for no value"),
     (put("parameters", "unheard_of", 1), "unheard_of"),
     (put("parameters", "alpha", -1.0), "alpha"),
+    (put("parameters", "alpha", 10**400), "too large"),
     (put("parameters", "conv_channels", "16"), "conv_channels"),
     (put("fitted", "__class__", 1), "__class__"),
     (put("fitted", "predict", 1), "predict"),
@@ -559,7 +561,8 @@ def test_damaged_estimators_are_refused(changes, model):
 
 
 @pytest.mark.parametrize("changes", [
-    {"layers": []}, {"input_shape": (1, 12, 12)}, {"dtype": "float64"}, {"dtype": "object"}, {"random_state": -1},
+    {"layers": []}, {"input_shape": (1, 12, 12)}, {"input_shape": ()},
+    {"dtype": "float64"}, {"dtype": "object"}, {"random_state": -1},
     {"parameters": {}}, {"_slices": []}, {"layers": [("conv1", print)]}, {"parameters": [1]}, {"data_format": 3},
 ], ids=str)
 def test_damaged_networks_are_refused(changes, model):

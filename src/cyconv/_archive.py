@@ -95,7 +95,7 @@ def contents(archive, size):
 
 
 def parse(text):
-    return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    return json.loads(text.decode(), object_pairs_hook=unique, parse_constant=refuse)
 
 
 def unique(pairs):

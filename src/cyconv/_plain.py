@@ -14,6 +14,7 @@ import numpy as np
 
 from . import layers, schedules
 from ._geometry import is_integer
+from ._scalars import is_number
 
 SCHEDULES = {name: getattr(schedules, name) for name in schedules.__all__ if name != "Schedule"}
 LAYERS = {name: getattr(layers, name) for name in layers.__all__ if name not in ("ACTIVATIONS", "Layer", "Mode")}
@@ -192,7 +193,7 @@ def is_setting(value):
 OF_TYPE = {
     bool: ("True or False", lambda value: isinstance(value, (bool, np.bool_))),
     int: ("an int", is_integer),
-    float: ("a number", lambda value: isinstance(value, Real)),
+    float: ("a number", is_number),
     str: ("a str", lambda value: isinstance(value, str)),
 }
 SETTING = ("a number, a name, None or a sequence of these", is_setting)

@@ -60,7 +60,7 @@ def load(path):
     document, arrays = _archive.read(path)
     try:
         return model_of(document, arrays)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"load: {path!s} holds no model: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""Damaged model files and states of pickles make a whole model or a clear error, execute nothing, allocate nothing."""
+"""Damaged model files and states of pickles make a whole model or a clear error; nothing is executed."""
 
 import copy
 import io
@@ -66,7 +66,7 @@ def judge(what, make, refusals, tally):
     try:
         use(model)
     except BaseException as error:
-        if refusals is REFUSALS and isinstance(error, REFUSALS):
+        if isinstance(error, REFUSALS):       # values, not shapes: a negative variance, an unknown kind of padding
             tally.count("refused in use")
             return
         raise AssertionError(f"{what} made a model that ends in {type(error).__name__}: {error!s:.200}") from error
@@ -213,7 +213,7 @@ def damage_document(rng, entries):
         holder, key = rng.choice(list(places(document)))
         kind = rng.randrange(6)
         if kind < 3:
-            holder[key] = rng.choice(HOSTILE)
+            holder[key] = copy.deepcopy(rng.choice(HOSTILE))
         elif kind == 3:
             del holder[key]
         elif kind == 4 and isinstance(holder, list):
@@ -253,7 +253,7 @@ def with_damaged_state(thing, rng):
     elif kind == 2 and isinstance(old, (bool, int, float, str)):
         holder[key] = damage_value(rng, old)
     else:
-        holder[key] = rng.choice(HOSTILE)
+        holder[key] = copy.deepcopy(rng.choice(HOSTILE))
     other = type(thing).__new__(type(thing))
     other.__setstate__(state)
     return other
