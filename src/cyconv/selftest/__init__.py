@@ -16,5 +16,6 @@ are installed because what they prove on one machine says little about another.
 """
 
 CHECKS = (
-    "exact", "error", "grad", "hash", "fork", "threads", "interrupt", "models",
+    "exact", "error", "grad", "hash", "batch", "fork", "arrays", "guard", "hostile", "indices", "nan", "threads",
+    "interrupt", "leaks", "models",
 )

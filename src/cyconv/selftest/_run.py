@@ -24,6 +24,7 @@ class Tally:
         self.kinds = defaultdict(set)
         self.largest = {}
         self.notes = []
+        self.memory = {}        # what a check remembers between its cases
 
     def count(self, what, number=1):
         self.counts[what] += number
