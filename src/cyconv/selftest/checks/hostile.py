@@ -24,7 +24,7 @@ MAX_ADDRESSES = 2**30           # bytes of address space that a call may ask for
 CALLS = 20                      # of a function, in a case
 
 ARRAYS = (
-    np.broadcast_to(np.float32(1), 2**40), np.broadcast_to(1.0, (2**20, 2**20, 1, 1)),
+    np.broadcast_to(np.float32(1), 2**45), np.broadcast_to(1.0, (2**20, 2**25, 1, 1)),
     np.broadcast_to(1.0, (1, 1, 2**31, 2**20)), range(2**40), np.zeros((0,) * 4),
     np.zeros((1,) * 20), np.zeros((2, 0, 3, 3)), np.full((2, 2, 2, 2), np.nan), np.zeros((3, 3), "M8[s]"),
     np.zeros(3, [("a", int)]), np.array(["a"]), np.array([None]), np.array(1j), np.array(2**63, np.uint64),
@@ -48,6 +48,14 @@ PLAIN = {
 def case(seed, tally):
     """One or two arguments of a right call are replaced, many times."""
     before = tally.memory.setdefault("resident", resident())
+    attempts(seed, tally)
+    growth = resident() - before        # now that the data of this case are gone
+    tally.extreme("growth of resident memory in MB", growth / 1e6)
+    if growth > MAX_GROWTH:
+        raise AssertionError(f"resident memory grew by {growth} bytes")
+
+
+def attempts(seed, tally):
     rng, families = Random(seed), (*EXACT, *SMOOTH)
     family = families[seed % len(families)]
     calls = [(call.function, prepared(call, np.float32, LAYOUTS[seed % 2])) for call in family(seed)]
@@ -61,10 +69,6 @@ def case(seed, tally):
             # The stacks of 1024 threads alone are more addresses than that, and OpenMP ends the process then.
             with bounded_addresses(), mock.patch.object(_threads, "MAX_THREADS", 8):
                 attempt(public, function, arguments | changed, changed, tally)
-    growth = resident() - before
-    tally.extreme("growth of resident memory in MB", growth / 1e6)
-    if growth > MAX_GROWTH:
-        raise AssertionError(f"resident memory grew by {growth} bytes")
 
 
 def attempt(public, function, arguments, changed, tally):
