@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -20,6 +21,11 @@ def test_one_case_passes_and_the_planted_faults_are_caught(name):
     assert process.returncode == 0, process.stdout + process.stderr
     assert re.search(rf"^{name} +(ok: .*seeds 0 to 0|skipped: )", process.stdout, re.MULTILINE), process.stdout
     assert "1 of 1 checks passed" in process.stdout
+
+
+def test_the_readme_shows_every_check():
+    rows = re.findall(r"\| `selftest ([a-z ]+)` \|", (Path(__file__).parent.parent / "README.md").read_text("utf-8"))
+    assert sorted(" ".join(rows).split()) == sorted(selftest.CHECKS)
 
 
 def test_every_public_function_has_cases():
