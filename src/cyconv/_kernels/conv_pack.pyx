@@ -24,6 +24,8 @@ cdef bint pack(const Conv *cv, const real *w, Py_ssize_t n_out, const Box *box, 
     for k in range(3):
         w += box.tap[k] * axes[k].w
     w += box.channel * cv.w_sum
+    if cv.w_out == 1 and width % LANES == 0:
+        return pack_rows(cv, w, n_out, box, width, packed) == 0
     if step != 0 and width % LANES == 0:
         if step < 0:
             w -= n_taps - 1
@@ -46,14 +48,40 @@ cdef bint pack(const Conv *cv, const real *w, Py_ssize_t n_out, const Box *box, 
     return bad == 0
 
 
+cdef real pack_rows(const Conv *cv, const real *w, Py_ssize_t n_out, const Box *box, Py_ssize_t width, real *packed) noexcept nogil:
+    """Copy weights whose output channels follow each other; returns 0 or NaN."""
+    cdef vec bad = splat(0)
+    cdef vec cells
+    cdef Py_ssize_t t, r, s, c, k
+    for t in range(box.n_taps[0]):
+        for r in range(box.n_taps[1]):
+            for s in range(box.n_taps[2]):
+                for c in range(box.n_channels):
+                    for k in range(width // LANES):
+                        cells = load_part(w + t * cv.axis[0].w + r * cv.axis[1].w + s * cv.axis[2].w + c * cv.w_sum + k * LANES,
+                                          clip(n_out - k * LANES, 0, LANES))
+                        bad = bad + cells * splat(0)
+                        store(packed + k * LANES, cells)
+                    packed += width
+    return sum_of_lanes(bad)
+
+
+cdef inline real sum_of_lanes(vec v) noexcept nogil:
+    cdef real cells[LANES]
+    cdef real total = 0
+    cdef int i
+    store(cells, v)
+    for i in range(LANES):
+        total += cells[i]
+    return total
+
+
 cdef real pack_columns(const Conv *cv, const real *w, Py_ssize_t n_out, Py_ssize_t columns, bint reverse,
                        Py_ssize_t n_taps, Py_ssize_t nc, Py_ssize_t width, real *packed) noexcept nogil:
     """Transpose contiguous (c, tap) columns of the weights; returns 0 or NaN."""
     cdef vec rows[LANES]
     cdef vec zero = splat(0)
     cdef vec bad = zero
-    cdef real sums[LANES]
-    cdef real total = 0
     cdef Py_ssize_t block, column_block, j, k, i, n, c, tap
     for block in range(width // LANES):
         k = block * LANES
@@ -73,10 +101,7 @@ cdef real pack_columns(const Conv *cv, const real *w, Py_ssize_t n_out, Py_ssize
                 if tap == n_taps:
                     tap = 0
                     c += 1
-    store(sums, bad)
-    for i in range(LANES):
-        total += sums[i]
-    return total
+    return sum_of_lanes(bad)
 
 
 cdef void pack_bias(const real *bias, Py_ssize_t n_out, Py_ssize_t width, real *packed, real *spread) noexcept nogil:
