@@ -19,6 +19,7 @@ cdef extern from "simd.h" nogil:
     vec splat(real x)
     void transpose(vec *rows)
     void prefetch(const real *p)
+    void reread(const Tile **t)
     vec load_part(const real *p, long n)
     void store_part(real *p, vec v, long n)
 
@@ -54,7 +55,6 @@ cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t,
     # their end, only inside another loop and without branches: hence count, ZEROS and the steps of 0.
     cdef vec acc[MAX_P * MAX_V]
     cdef vec w[MAX_V]
-    cdef Py_ssize_t off[MAX_P]
     cdef Py_ssize_t i0, i1, i2, i3, n3 = t.n[3], a3 = t.a[3], b3 = t.b[3], b_v = t.b_v
     cdef Py_ssize_t out_p = t.out_p, out_v = t.out_v
     cdef Py_ssize_t init_p = t.start_p if t.first else out_p, init_v = t.start_v if t.first else out_v
@@ -63,8 +63,6 @@ cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t,
     cdef const real *pb
     cdef real x
     cdef int p, v
-    for p in range(P):
-        off[p] = t.off[p]
     for i0 in range(count):
         init = t.start if t.first else out
         for p in range(P):
@@ -79,8 +77,9 @@ cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t,
                     for _ in range(n3):
                         for v in range(V):
                             w[v] = load(pb + v * b_v)
+                        reread(&t)     # offsets kept in vector registers would cost an FMA each
                         for p in range(P):
-                            x = pa[off[p]]
+                            x = pa[t.off[p]]
                             for v in range(V):
                                 acc[p * V + v] = acc[p * V + v] + x * w[v]
                         pa += a3
