@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from . import _arrays, _kernels, _threads
+from . import _arrays, _blocks, _kernels, _threads
 from ._geometry import is_integer, per_axis
 from .arithmetic import receptive_field
 from .layers import Dense, Dropout, Layer, MaxPool, Mode, ReLU
@@ -356,13 +356,24 @@ class Sequential:
             if layer.parameter_shapes(shape) != owned or layer.output_shape(shape) != after:
                 raise ValueError(f"Sequential: layer {name!r}, {layer!r}, was changed after the network was built; "
                                  "build a new one")
-        plan, before, shape = [], None, self.shapes[0]
-        for number in in_order_of_work(self.layers):
-            shape = shape if before is None else before.output_shape(shape)
+        order = in_order_of_work(self.layers)
+        layers, shapes = [self.layers[number] for number in order], [self.shapes[0]]
+        for layer in layers:
+            shapes.append(layer.output_shape(shapes[-1]))
+        n_leading = _blocks.n_leading(layers, shapes, n, self.dtype)
+        blocks, is_last = _blocks.Blocks(n, self.dtype, mode.n_threads), self.data_format == "channels_last"
+        plan = [(-1, blocks.enter(shapes[0], is_last))] if n_leading else []
+        before = None
+        for place, (number, layer) in enumerate(zip(order, layers)):
             mode = mode._replace(needs_input_grad=number > self._first,
                                  in_place=before is not None and not before.keeps_output)
-            before = self.layers[number]
-            plan.append((number, before.bind((n, *self._as_stored(shape)), self.dtype, mode)))
+            if place < n_leading:
+                plan.append((number, blocks.bind(layer, shapes[place], mode, place == 0)))
+            else:
+                plan.append((number, layer.bind((n, *self._as_stored(shapes[place])), self.dtype, mode)))
+            if place + 1 == n_leading:
+                plan.append((number, blocks.leave(shapes[n_leading], is_last)))
+            before = layer
         return plan
 
     # ------------------------------------------------------------ in files and pickles

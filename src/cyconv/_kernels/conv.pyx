@@ -94,7 +94,7 @@ cdef struct Job:
     const real *x                      # the sample's channels of the group
     const real *packed
     const real *bias
-    real *spread_bias                  # each repeated over the lanes, for ROW_VECTORS
+    real *spread_bias                  # each repeated over the lanes, where scalars are channels
     real *scratch
     bint first
 
@@ -284,6 +284,9 @@ cdef void run_item(Job *job, Box *box, Py_ssize_t item, bint finite) noexcept no
         box.out[i] = part(cv.axis[i].n_out, plan.item_shape[i + 1], index[i + 1])
         box.n_out[i] = part(cv.axis[i].n_out, plan.item_shape[i + 1], index[i + 1] + 1) - box.out[i]
     box.sample = part(cv.batch, plan.item_shape[0], index[0])
+    if plan.mode == BLOCK_VECTORS:
+        run_blocks(job, box, index[0] * blocks_at_once())
+        return
     job.x = cv.x + box.sample * cv.x_n + job.group * cv.n_sum * cv.x_c
     if plan.mode == SAMPLE_TILES:
         n_samples = part(cv.batch, plan.item_shape[0], index[0] + 1) - box.sample
@@ -314,7 +317,7 @@ cdef void run_unit(const Conv *cv, const Plan *plan, Py_ssize_t unit, Py_ssize_t
     job.cv, job.plan, job.packed, job.bias, job.scratch = cv, plan, packed, bias, bias + plan.bias_size
     job.group, job.n_out = group, min(plan.panels * plan.width, cv.n_out - k)
     job.channel = group * cv.n_out + k
-    job.spread_bias = bias + plan.panels * plan.width if plan.mode == ROW_VECTORS else NULL
+    job.spread_bias = bias + plan.panels * plan.width if scalars_are_channels(plan) else NULL
     pack_bias(cv.bias + job.channel if cv.bias != NULL else NULL, job.n_out, plan.panels * plan.width, bias, job.spread_bias)
     for block in range(plan.n_blocks):
         set_sum_block(cv, plan, block, &box)
@@ -445,12 +448,12 @@ cdef int describe_weight(Axis *axes, cnp.ndarray weight, int rank, Py_ssize_t *t
 
 
 def conv(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y, cnp.ndarray table, Py_ssize_t groups,
-         bint channels_last, bint adjoint, bint add, int n_threads):
+         bint channels_last, bint adjoint, bint add, int n_threads, bint blocks=False):
     """Write the convolution of x with weight into y, or ``add`` it to y.
 
     ``adjoint`` exchanges the roles of the input and output channels of ``weight``, which may have a
     tile axis before these for every spatial axis. ``table`` is `_geometry.table_of` phases; outputs
-    that it does not list keep what y holds.
+    that it does not list keep what y holds. ``blocks``: x and y are the first samples of blocks.
     """
     cdef Conv cv
     cdef const Py_ssize_t *phases = <const Py_ssize_t *>cnp.PyArray_DATA(table)
@@ -458,7 +461,7 @@ def conv(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y, cnp
     cdef int c_axis = x.ndim - 1 if channels_last else 1, k_axis, failed
     describe_spatial(cv.axis, x, y, channels_last)
     k_axis = describe_weight(cv.axis, weight, x.ndim - 2, cv.w_tile)
-    cv.batch, cv.groups, cv.add = x.shape[0], groups, add
+    cv.batch, cv.groups, cv.add, cv.blocks = x.shape[0], groups, add, blocks
     cv.x_n, cv.x_c = x.strides[0] // real_size, x.strides[c_axis] // real_size
     cv.y_n, cv.y_c = y.strides[0] // real_size, y.strides[c_axis] // real_size
     cv.n_out, cv.n_sum = weight.shape[k_axis] // groups, weight.shape[k_axis + 1]

@@ -12,6 +12,7 @@ cdef enum Mode:
     ROW_TILES       # scalars are outputs of one row, vectors are output channels
     ROW_VECTORS     # scalars are output channels, vectors are outputs of one row
     SAMPLE_TILES    # scalars are samples at one output position, vectors are output channels
+    BLOCK_VECTORS   # scalars are output channels, vectors are samples of a block, at one output position
 
 cdef struct Conv:
     Axis axis[3]
@@ -20,6 +21,7 @@ cdef struct Conv:
     Py_ssize_t x_n, x_c, y_n, y_c, w_group, w_out, w_sum
     Py_ssize_t w_tile[3]                 # from the weights of one tile to the next
     bint add                             # to what y holds
+    bint blocks                          # a cell of x and y is a block of samples, see blocks.pyx
     const real *x
     const real *w
     const real *bias
@@ -47,7 +49,9 @@ cdef void plan_phase(const Conv *cv, int n_threads, Plan *plan) noexcept nogil:
     cdef bint padded = is_padded(&axes[2])
     plan.V = 2 if cv.n_out > LANES else 1
     plan.mode = ROW_TILES
-    if 2 * row >= LANES and (2 * cv.n_out <= LANES or (axes[2].y == 1 and terms <= 64)):
+    if cv.blocks:
+        plan.mode = BLOCK_VECTORS
+    elif 2 * row >= LANES and (2 * cv.n_out <= LANES or (axes[2].y == 1 and terms <= 64)):
         plan.mode = ROW_VECTORS
         plan.V = 2 if row > LANES else 1
     elif samples_fill_tiles_better(cv, plan.V):
@@ -55,17 +59,24 @@ cdef void plan_phase(const Conv *cv, int n_threads, Plan *plan) noexcept nogil:
     plan.copy = plan.mode == ROW_VECTORS or (plan.mode == ROW_TILES and padded)
     plan.order = CELLS_ADJACENT if plan.mode == ROW_VECTORS else ANY_ORDER
     block_sum(cv, plan)
-    plan.width = cv.n_out if plan.mode == ROW_VECTORS else plan.V * LANES
+    plan.width = cv.n_out if scalars_are_channels(plan) else plan.V * LANES
     per_panel = plan.channels * plan.taps[0] * plan.taps[1] * plan.taps[2] * plan.width
-    if plan.mode == ROW_VECTORS:
+    if scalars_are_channels(plan):
         plan.width = min(plan.width, max(MAX_P, plan.width * (PACKED_BYTES // <Py_ssize_t>sizeof(real)) // per_panel))
-        per_panel = per_panel // cv.n_out * plan.width
+        per_panel = per_panel // cv.n_out
+        if plan.mode == BLOCK_VECTORS:
+            plan.width = ceil_div(plan.width, LANES) * LANES     # whole vectors are packed faster
+        per_panel *= plan.width
     n_panels = ceil_div(cv.n_out, plan.width)
     plan.panels = clip(PACKED_BYTES // <Py_ssize_t>sizeof(real) // per_panel, 1, n_panels)
     share_out(cv, n_threads, n_panels, plan)
     plan.panel_blocks = ceil_div(n_panels, plan.panels)
     plan.packed_size = plan.panels * per_panel + LANES
-    plan.bias_size = plan.panels * plan.width * (LANES + 1 if plan.mode == ROW_VECTORS else 1) + 2 * LANES
+    plan.bias_size = plan.panels * plan.width * (LANES + 1 if scalars_are_channels(plan) else 1) + 2 * LANES
+
+
+cdef inline bint scalars_are_channels(const Plan *plan) noexcept nogil:
+    return plan.mode == ROW_VECTORS or plan.mode == BLOCK_VECTORS
 
 
 cdef void block_sum(const Conv *cv, Plan *plan) noexcept nogil:
@@ -127,6 +138,11 @@ cdef void share_out(const Conv *cv, int n_threads, Py_ssize_t n_panels, Plan *pl
         plan.panels = min(plan.panels, max(1, n_panels // max(1, n_threads // cv.groups)))
     plan.item_parts = n_threads // plan.unit_parts
     plan.input_size = 0
+    if plan.mode == BLOCK_VECTORS:
+        plan.item_shape[0] = ceil_div(cv.batch, blocks_at_once())
+        plan.item_shape[1], plan.item_shape[2], plan.item_shape[3] = cv.axis[0].n_out, cv.axis[1].n_out, 1
+        plan.n_items = plan.item_shape[0] * plan.item_shape[1] * plan.item_shape[2]
+        return
     if plan.mode == SAMPLE_TILES:
         parts = ceil_div(cv.batch, max_p(plan.V))
         if cv.batch >= 2 * plan.item_parts:

@@ -30,6 +30,8 @@ cdef struct Gradient:
     const real *dy
     real *dw
     real *db
+    bint in_blocks                       # a cell of dy is a block of samples, see blocks.pyx,
+    bint x_in_blocks                     # and one of x too
     int V
     Py_ssize_t width, panels             # packed output channels; panels of a group
     Py_ssize_t slots, n_chunks
@@ -48,10 +50,14 @@ cdef void plan_gradient(Gradient *g, int n_threads) noexcept nogil:
     g.panels = ceil_div(g.n_k, g.width)
     extents[0], extents[1], extents[2], extents[3] = g.batch, g.axis[0].n_out, g.axis[1].n_out, g.axis[2].n_out
     g.n_chunks = 1
+    if g.in_blocks:
+        left //= SAMPLES
+    if g.x_in_blocks:
+        g.batch *= SAMPLES
     for i in range(3, -1, -1):
-        g.chunk[i] = largest_part(extents[i], max(1, left))
+        g.chunk[i] = SAMPLES if g.in_blocks and i == 0 else largest_part(extents[i], max(1, left))
         left = left // g.chunk[i] if g.chunk[i] == extents[i] else 1
-        g.n_chunks *= ceil_div(extents[i], g.chunk[i])
+        g.n_chunks *= ceil_div(g.batch if i == 0 else extents[i], g.chunk[i])
     elements = g.groups * ceil_div(g.n_k, 32) * 32 * g.n_c * g.n_taps
     g.slots = min(MAX_SLOTS, g.n_chunks) if elements <= SLOT_ELEMENTS else 1
     g.blocks = 1
@@ -68,6 +74,11 @@ cdef void plan_gradient(Gradient *g, int n_threads) noexcept nogil:
     if many_taps(g):
         gradient_box(g, 0, &box)
         g.x_size = g.chunk[0] * scratch_size(g.axis, &box, ANY_ORDER)
+
+
+cdef inline Py_ssize_t sample_step(const Gradient *g) noexcept nogil:
+    """From one sample of a chunk to the next in x."""
+    return 1 if g.x_in_blocks else g.x_n
 
 
 cdef inline bint many_taps(const Gradient *g) noexcept nogil:
@@ -97,6 +108,8 @@ cdef bint pack_dy(const Gradient *g, const real *dy, Py_ssize_t n_k, const Box *
     """
     cdef Py_ssize_t n, d, h, rows = box.n_out[1], row = box.n_out[2]
     cdef bint finite = True
+    if g.in_blocks:
+        return pack_dy_of_block(g, dy + box.sample // SAMPLES * g.dy_n, n_k, box, packed, bias)
     if g.axis[1].y == row * g.axis[2].y or rows == 1:
         rows, row = 1, rows * row
     for n in range(box.n_samples):
@@ -106,6 +119,32 @@ cdef bint pack_dy(const Gradient *g, const real *dy, Py_ssize_t n_k, const Box *
                                       + (box.out[1] + h) * g.axis[1].y + box.out[2] * g.axis[2].y, n_k, row, packed, bias)
                 packed += row * g.width
     return finite
+
+
+cdef bint pack_dy_of_block(const Gradient *g, const real *dy, Py_ssize_t n_k, const Box *box, real *packed, real *bias) noexcept nogil:
+    cdef Py_ssize_t cells = box.n_out[0] * box.n_out[1] * box.n_out[2], o = 0, d, h, w, v, i, k
+    cdef const real *at
+    cdef vec rows[LANES]
+    cdef vec total
+    cdef vec bad = splat(0)
+    for d in range(box.n_out[0]):
+        for h in range(box.n_out[1]):
+            for w in range(box.n_out[2]):
+                at = dy + (box.out[0] + d) * g.axis[0].y + (box.out[1] + h) * g.axis[1].y + (box.out[2] + w) * g.axis[2].y
+                for v in range(g.V):
+                    total = load(bias + v * LANES)
+                    for i in range(SAMPLES // LANES):
+                        for k in range(LANES):
+                            rows[k] = load(at + (v * LANES + k) * g.dy_c + i * LANES) if v * LANES + k < n_k else splat(0)
+                        transpose(rows)
+                        for k in range(LANES):
+                            total = total + rows[k]
+                            store(packed + (((i * LANES + k) * cells + o) * g.V + v) * LANES, rows[k])
+                    store(bias + v * LANES, total)
+                o += 1
+    for v in range(g.V):
+        bad = bad + load(bias + v * LANES) * splat(0)
+    return sum_of_lanes(bad) == 0
 
 
 cdef bint pack_dy_row(const Gradient *g, const real *dy, Py_ssize_t n_k, Py_ssize_t row, real *packed, real *bias) noexcept nogil:
@@ -194,7 +233,7 @@ cdef void add_one_tap_tiles(const Gradient *g, const real *x, const Box *box, Py
         dy_steps(g, box, &t)
         t.out_p = g.n_taps * g.width
         a, b, some = x, packed, True
-        t.n[0], t.a[0] = box.n_samples, g.x_n
+        t.n[0], t.a[0] = box.n_samples, sample_step(g)
         for i in range(3):
             start = g.axis[i].start + box.out[i] * g.axis[i].stride + tap[i] * g.axis[i].step
             first = first_inside(start, g.axis[i].stride, 0, box.n_out[i])
@@ -222,7 +261,7 @@ cdef void add_many_tap_tiles(const Gradient *g, const real *x, const Box *box, c
     cdef View view
     cdef Tile t
     for n in range(box.n_samples):
-        view_in_scratch(g.axis, x + n * g.x_n, g.x_c, box, ANY_ORDER, True, scratch + n * size, &view)
+        view_in_scratch(g.axis, x + n * (sample_step(g)), g.x_c, box, ANY_ORDER, True, scratch + n * size, &view)
     dy_steps(g, box, &t)
     t.n[0], t.a[0] = box.n_samples, size
     for i in range(3):
@@ -252,7 +291,7 @@ cdef void sum_chunks(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, Py_ss
     for chunk in range(first, last):
         gradient_box(g, chunk, &box)
         finite = pack_dy(g, dy, n_k, &box, scratch, sums + channels * g.n_taps * g.width)
-        x = g.x + box.sample * g.x_n + (group * g.n_c + c) * g.x_c
+        x = g.x + (box.sample // SAMPLES if g.x_in_blocks else box.sample) * g.x_n + (group * g.n_c + c) * g.x_c
         if many_taps(g) and finite:
             add_many_tap_tiles(g, x, &box, scratch, x_scratch, sums)
         else:
@@ -360,7 +399,7 @@ cdef int run_gradient_phase(const Gradient *whole, const Py_ssize_t *table, Py_s
         g.dw += axis.tap_start * axis.w + axis.tile * g.dw_tile[i]
         axis.y *= axis.out_step
         axis.w *= axis.tap_step
-    return run_gradient(&g, n_threads)
+    return run_block_gradient(&g, n_threads) if g.x_in_blocks and g.n_k < SAMPLES else run_gradient(&g, n_threads)
 
 
 cdef int run_gradient_phases(const Gradient *whole, const Py_ssize_t *table, int n_threads) noexcept nogil:
@@ -379,11 +418,12 @@ cdef int run_gradient_phases(const Gradient *whole, const Py_ssize_t *table, int
 
 
 def conv_grad_weight(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dw, cnp.ndarray db, cnp.ndarray table, Py_ssize_t groups,
-                     bint channels_last, int n_threads):
+                     bint channels_last, int n_threads, int blocks=0):
     """Write the gradient with respect to weight into dw and, unless None, to bias into db.
 
     ``table`` is `_geometry.table_of` the forward phases, one of them if there is db; taps that it does
-    not list keep what dw holds.
+    not list keep what dw holds. ``blocks``: 1 when dy and x, 2 when only dy
+    are the first samples of blocks.
     """
     cdef Gradient g
     cdef const Py_ssize_t *phases = <const Py_ssize_t *>cnp.PyArray_DATA(table)
@@ -391,7 +431,7 @@ def conv_grad_weight(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dw, cnp.ndarray 
     cdef int c_axis = x.ndim - 1 if channels_last else 1, k_axis, failed
     describe_spatial(g.axis, x, dy, channels_last)
     k_axis = describe_weight(g.axis, dw, x.ndim - 2, g.dw_tile)
-    g.batch, g.groups = x.shape[0], groups
+    g.batch, g.groups, g.in_blocks, g.x_in_blocks = x.shape[0], groups, blocks > 0, blocks == 1
     g.n_c, g.n_k = dw.shape[k_axis + 1], dw.shape[k_axis] // groups
     g.x_n, g.x_c = x.strides[0] // real_size, x.strides[c_axis] // real_size
     g.dy_n, g.dy_c = dy.strides[0] // real_size, dy.strides[c_axis] // real_size

@@ -17,17 +17,22 @@ typedef float real;
 #define REAL_BYTES 4
 #endif
 
-/* ACCUMULATORS vectors stay in registers together with two weight vectors and one scalar. */
+/* ACCUMULATORS vectors stay in registers together with two weight vectors and one scalar,
+   PRODUCTS together with four vectors and one more. SAMPLES of a block fill whole vectors. */
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #define ACCUMULATORS 28
+#define PRODUCTS 24
 #elif defined(__AVX__)
 #define VECTOR_BYTES 32
 #define ACCUMULATORS 12
+#define PRODUCTS 12
 #else
 #define VECTOR_BYTES 16
 #define ACCUMULATORS 12
+#define PRODUCTS 12
 #endif
+#define SAMPLES (64 / REAL_BYTES)
 
 #ifdef __GNUC__
 #define LANES (VECTOR_BYTES / REAL_BYTES)
@@ -111,7 +116,37 @@ static inline void transpose(vec *rows)
     ROUND(PICK2, 1)
 #endif
 }
+/* rows[0][i] = sum of rows[i], halves of a row first; rows are overwritten. */
+#define FOLD(PICK, s)                                                              \
+    for (int i = 0; i < s; i++) {                                                  \
+        vec a = rows[i], b = rows[i + s];                                          \
+        rows[i] = __builtin_shufflevector(a, b, PICK(LOW, 0, s))                   \
+                + __builtin_shufflevector(a, b, PICK(HIGH, 0, s));                 \
+    }
+static inline void sum_rows(vec *rows)
+{
+#if LANES == 16
+    FOLD(PICK16, 8) FOLD(PICK16, 4) FOLD(PICK16, 2) FOLD(PICK16, 1)
+#elif LANES == 8
+    FOLD(PICK8, 4) FOLD(PICK8, 2) FOLD(PICK8, 1)
+#elif LANES == 4
+    FOLD(PICK4, 2) FOLD(PICK4, 1)
 #else
+    FOLD(PICK2, 1)
+#endif
+}
+#else
+static inline void sum_rows(vec *rows)
+{
+    real *cell = (real *)rows;
+    for (int i = 0; i < LANES; i++) {
+        real *row = cell + i * LANES;
+        for (int step = LANES / 2; step; step /= 2)
+            for (int j = 0; j < step; j++)
+                row[j] += row[j + step];
+        cell[i] = row[0];
+    }
+}
 static inline void transpose(vec *rows)
 {
     real *cell = (real *)rows;

@@ -14,6 +14,7 @@ cdef extern from "simd.h" nogil:
     ctypedef float vec
     enum: LANES
     enum: ACCUMULATORS
+    enum: SAMPLES
     vec load(const real *p)
     void store(real *p, vec v)
     vec splat(real x)
@@ -145,6 +146,11 @@ cdef inline void merge_loops(Tile *t) noexcept nogil:
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     """ceil(a / b) for b > 0 and any a."""
     return a // b + (a % b > 0)
+
+
+cdef inline Py_ssize_t blocks_at_once() noexcept nogil:
+    """Blocks of samples that fill the two vectors of a tile."""
+    return 2 if LANES == SAMPLES else 1
 
 
 cdef struct Split:

@@ -49,7 +49,7 @@ cdef inline Py_ssize_t clip(Py_ssize_t value, Py_ssize_t low, Py_ssize_t high) n
 
 cdef inline Py_ssize_t first_inside(Py_ssize_t start, Py_ssize_t step, Py_ssize_t bound, Py_ssize_t n) noexcept nogil:
     """Smallest i in 0 .. n with start + i * step >= bound (n when there is none)."""
-    return clip(ceil_div(bound - start, step), 0, n)
+    return clip(bound - start if step == 1 else ceil_div(bound - start, step), 0, n)     # a division takes 10 cycles
 
 
 cdef inline bint is_padded(const Axis *axis) noexcept nogil:

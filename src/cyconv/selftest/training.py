@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 
 from ..classifier import ConvNetClassifier
+from ..layers import ELU, AvgPool, BatchNorm, Conv, Dense, Dropout, MaxPool
 from . import machine
 
 
@@ -15,9 +16,11 @@ def samples(n=120):
 
 
 def estimator(**more):
-    """A network with most kinds of layers."""
-    how = {"conv_channels": (6, 9), "batch_norm": True, "dropout": 0.1, "hidden_layer_sizes": (17,), "batch_size": 32,
-           "max_iter": 3, "random_state": 0, "activation": "elu", **more}
+    """A network with most kinds of layers; the first run on blocks of samples, the others do not."""
+    layers = [("conv1", Conv(6, 3, padding="same")), ("elu1", ELU()), ("pool1", MaxPool()),
+              ("conv2", Conv(9, 3, padding="same")), ("elu2", ELU()), ("pool2", AvgPool()),
+              ("norm", BatchNorm()), ("dense", Dense(17)), ("elu3", ELU()), ("drop", Dropout(0.1))]
+    how = {"layers": layers, "batch_size": 32, "max_iter": 3, "random_state": 0, **more}
     return ConvNetClassifier(**how)
 
 
