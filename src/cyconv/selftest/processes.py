@@ -12,7 +12,7 @@ class Hang(AssertionError):
 
 
 def in_child(function, seconds=60):
-    """What ``function`` returns in a forked child; its exceptions are raised here. `Hang` when it takes too long."""
+    """What ``function`` returns in a forked child. Its failures are raised here; `Hang` when it takes too long."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -21,7 +21,8 @@ def in_child(function, seconds=60):
         try:
             outcome = (function(), None)
         except BaseException as error:
-            outcome = (None, AssertionError(f"in a forked child: {type(error).__name__}: {error}"))
+            kind = AssertionError if isinstance(error, AssertionError) else RuntimeError
+            outcome = (None, kind(f"in a forked child: {type(error).__name__}: {error}"))
         try:
             os.write(writer, pickle.dumps(outcome))
         finally:

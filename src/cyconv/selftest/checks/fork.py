@@ -10,7 +10,7 @@ from unittest import mock
 
 from ... import _threads
 from .. import machine, training
-from ..processes import in_child
+from ..processes import Hang, in_child
 
 PATIENCE = 60.0     # seconds until a child counts as hanging
 IN_PARENT = {"n_jobs": 2}
@@ -36,13 +36,24 @@ def by_os_fork():
 
 
 def by_pool():
-    with multiprocessing.get_context("fork").Pool(1) as pool:
+    with multiprocessing.get_context("fork").Pool(1) as pool, hangs_killed():
         return pool.apply_async(trained).get(PATIENCE)
 
 
 def by_executor():
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool, hangs_killed():
         return pool.submit(trained).result(PATIENCE)
+
+
+@contextmanager
+def hangs_killed():
+    """Workers that do not answer in time are killed: who leaves their pool would wait for them."""
+    try:
+        yield
+    except (TimeoutError, multiprocessing.TimeoutError) as error:
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise Hang(f"a forked worker did not end within {PATIENCE} s") from error
 
 
 def in_a_thread():
@@ -97,7 +108,7 @@ def as_openmp_is():
     global prevents_teams, PATIENCE
     expected()
     before, prevents_teams, PATIENCE = PATIENCE, False, 3.0
-    forgetful = mock.patch.object(_threads, "effective", lambda n_threads=None: 2)
+    forgetful = mock.patch.object(_threads, "effective", lambda *_: 2)
     with forgetful:
         yield
     prevents_teams, PATIENCE = True, before
