@@ -20,7 +20,8 @@ def case(seed, tally):
             for isa in machine.instruction_sets():
                 for dtype, layout in product(machine.FLOATS, LAYOUTS):
                     compare(call, expected, dtype, layout, 1 + seed % 3, (call.function, isa, dtype.__name__, layout))
-            tally.distinct("geometries", (family.__name__, call.geometry))
+            kind = "convolutions" if family.__module__ == plain.__module__ else "other operations"
+            tally.distinct(f"geometries of {kind}", (family.__name__, call.geometry))
             tally.count("results of functions and gradients", len(expected) * len(machine.FLOATS))
             tally.count("comparisons", len(expected) * len(LAYOUTS) * len(machine.FLOATS))
     tally.note("0 mismatches")

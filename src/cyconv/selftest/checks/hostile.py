@@ -5,7 +5,7 @@ import sys
 from contextlib import contextmanager
 from operator import attrgetter
 from random import Random
-from time import perf_counter
+from time import perf_counter, process_time
 from unittest import mock
 
 import numpy as np
@@ -72,7 +72,7 @@ def attempts(seed, tally):
 
 
 def attempt(public, function, arguments, changed, tally):
-    start = perf_counter()
+    start = perf_counter(), process_time()
     try:
         public(**arguments)
         tally.count("results")
@@ -82,7 +82,8 @@ def attempt(public, function, arguments, changed, tally):
             raise AssertionError(f"an error without a message: {function} with {said(changed)}") from error
     except Exception as error:
         raise AssertionError(f"{type(error).__name__}: {error}: {function} with {said(changed)}") from error
-    seconds = perf_counter() - start
+    # Waiting for other processes is not the call's fault.
+    seconds = min(perf_counter() - start[0], process_time() - start[1])
     tally.extreme("longest seconds", seconds)
     if seconds > MAX_SECONDS:
         raise AssertionError(f"{seconds:.1f} s: {function} with {said(changed)}")
