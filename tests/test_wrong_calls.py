@@ -43,6 +43,7 @@ FLAG = "must be True or False, got"
     (lambda: cyconv.conv_transpose2d(X, W, np.float32(3)), ValueError, r"conv_transpose2d: bias must have shape"),
     (lambda: cyconv.separable_conv2d(X, W, np.ones((1, 1)), 3.0), ValueError, "separable_conv2d: bias must"),
     (lambda: cyconv.separable_conv(X, np.ones(3), np.ones((1, 1))), ValueError, "separable_conv: weight must have"),
+    (lambda: cyconv.conv_grad_weight(X, np.ones((1, 3)), 3), ValueError, "conv_grad_weight: arrays must have 1 to 3"),
     (lambda: cyconv.conv2d(X, W, stride=range(2**40)), TypeError, "conv2d: stride must be"),
     (lambda: cyconv.conv2d(X, W, stride=np.broadcast_to(1, 2**40)), TypeError, "conv2d: stride must be"),
     (lambda: cyconv.receptive_field(range(2**40)), ValueError, "receptive_field: layers must have at most 100000"),
@@ -52,6 +53,14 @@ FLAG = "must be True or False, got"
 def test_wrong_call_of_a_function(call, error, message):
     with pytest.raises(error, match=f"^{message}"):
         call()
+
+
+def test_small_integers_of_numpy_do_not_overflow():
+    x, weight, groups = np.ones((1, 130, 4)), np.ones((130, 130, 3)), np.int8(1)
+    y = cyconv.conv_transpose(x, weight, np.ones(130), groups=groups)
+    assert cyconv.conv_transpose_grad_weight(y, x, 3, groups=groups).shape == weight.shape
+    assert cyconv.conv_transpose_backward(y, x, weight, groups=groups).bias.shape == (130,)
+    assert cyconv.conv_backward(x, x, weight, padding=1, groups=groups).weight.shape == weight.shape
 
 
 def test_flags_of_numpy_are_flags():

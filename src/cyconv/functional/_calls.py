@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _arrays, _geometry
 from ._plans import bias_for, check_groups, forward, grad_bias, grad_input, grad_weight, prepare, weight_rank
-from ._ranked import batched, check_shape, input_shape_of, spatial_of
+from ._ranked import batched, check_shape, checked_rank, input_shape_of, spatial_of
 
 
 class ConvGrads(NamedTuple):
@@ -51,7 +51,7 @@ def run_grad_weight(function, rank, grad_out, x, kernel_size, how, n_threads, ki
     """``tiles`` are the numbers of tiles per axis of a tiled weight."""
     grad_out, x = _arrays.as_reals(function, grad_out=grad_out, x=x)
     if rank is None:
-        rank = len(kernel_size) if _geometry.as_tuple(kernel_size) else x.ndim - 2
+        rank = checked_rank(function, len(kernel_size) if _geometry.as_tuple(kernel_size) else x.ndim - 2)
     kernel = _geometry.per_axis(function, "kernel_size", kernel_size, rank, 1)
     grad_out, _ = batched(function, "grad_out", grad_out, rank, how.channels_last)
     x, _ = batched(function, "x", x, rank, how.channels_last)

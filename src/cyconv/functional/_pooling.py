@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import _arrays, _geometry, _kernels
-from ._ranked import as_flag, check_shape, frozen, shape_of, spatial_of, team
+from ._ranked import as_flag, check_shape, checked_rank, frozen, shape_of, spatial_of, team
 
 # Of one window.
 MAX_TAPS = 2**24
@@ -139,12 +139,6 @@ def pool_rank(function, rank, kernel_size, ndim):
         return rank
     sizes = _geometry.as_tuple(kernel_size)
     return checked_rank(function, ndim - 2 if sizes is None or len(sizes) == 1 else len(sizes))
-
-
-def checked_rank(function, rank):
-    if not 1 <= rank <= 3:
-        raise ValueError(f"{function}: arrays must have 1 to 3 spatial axes, got {rank}")
-    return rank
 
 
 # ---------------------------------------------------------------- dtypes and numbers

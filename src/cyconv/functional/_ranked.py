@@ -77,6 +77,12 @@ def batched(function, name, array, rank, channels_last):
                      f"({', '.join(axes[1:])}), got shape {array.shape}")
 
 
+def checked_rank(function, rank):
+    if not 1 <= rank <= 3:
+        raise ValueError(f"{function}: arrays must have 1 to 3 spatial axes, got {rank}")
+    return rank
+
+
 def input_shape_of(function, input_shape, rank, is_single):
     """What the user gave as ``input_shape``, as the shape of a batch."""
     shape = _geometry.as_tuple(input_shape)

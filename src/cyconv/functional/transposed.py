@@ -18,7 +18,17 @@ from ._plans import (
     options,
     weight_rank,
 )
-from ._ranked import batched, check_shape, every_rank, frozen, input_shape_of, names_of_ranks, shape_of, spatial_of
+from ._ranked import (
+    batched,
+    check_shape,
+    checked_rank,
+    every_rank,
+    frozen,
+    input_shape_of,
+    names_of_ranks,
+    shape_of,
+    spatial_of,
+)
 
 __all__ = names_of_ranks("conv_transpose{}", "conv_transpose{}_backward", "conv_transpose{}_grad_input",
                          "conv_transpose{}_grad_weight")
@@ -131,7 +141,7 @@ def _conv_transpose(function, rank, x, weight, bias=None, stride=1, padding=0, *
     x, is_single = batched(function, "x", x, rank, how.channels_last)
     call = prepare(function, x.shape, weight.shape, x.dtype, how, n_threads, output_padding,
                    spatial_size(output_size, rank))
-    bias = bias_for(function, bias, weight.shape[1] * groups, x.dtype)
+    bias = bias_for(function, bias, weight.shape[1] * how.groups, x.dtype)
     shape = call.plan.x_shape
     result, copy = _arrays.output_for(function, out, shape[1:] if is_single else shape, x.dtype, (x, weight, bias))
     adjoint(call, x, weight, bias, result[None] if is_single else result)
@@ -227,15 +237,15 @@ def _conv_transpose_grad_weight(function, rank, grad_out, x, kernel_size, *, str
     how = options(function, data_format, stride, padding, dilation, groups, flip=flip)
     grad_out, x = _arrays.as_reals(function, grad_out=grad_out, x=x)
     if rank is None:
-        rank = len(kernel_size) if _geometry.as_tuple(kernel_size) else x.ndim - 2
+        rank = checked_rank(function, len(kernel_size) if _geometry.as_tuple(kernel_size) else x.ndim - 2)
     kernel = _geometry.per_axis(function, "kernel_size", kernel_size, rank, 1)
     grad_out, _ = batched(function, "grad_out", grad_out, rank, how.channels_last)
     x, _ = batched(function, "x", x, rank, how.channels_last)
     axis = -1 if how.channels_last else 1
-    check_groups(function, groups)
-    if grad_out.shape[axis] % groups:
-        raise ValueError(f"{function}: groups={groups} must divide out_channels={grad_out.shape[axis]}")
-    weight_shape = (x.shape[axis], grad_out.shape[axis] // groups, *kernel)
+    check_groups(function, how.groups)
+    if grad_out.shape[axis] % how.groups:
+        raise ValueError(f"{function}: groups={how.groups} must divide out_channels={grad_out.shape[axis]}")
+    weight_shape = (x.shape[axis], grad_out.shape[axis] // how.groups, *kernel)
     call = prepare(function, x.shape, weight_shape, x.dtype, how, n_threads,
                    output_size=spatial_of(grad_out.shape, how.channels_last))
     check_result(function, grad_out, call)
@@ -291,7 +301,7 @@ def _conv_transpose_backward(function, rank, grad_out, x, weight, *, stride=1, p
     check_result(function, grad_out, call)
     dx = convolved(call, grad_out, weight) if "x" in needs else None
     dweight = np.empty(weight.shape, x.dtype) if "weight" in needs else None
-    dbias = np.empty(weight.shape[1] * groups, x.dtype) if "bias" in needs else None
+    dbias = np.empty(weight.shape[1] * how.groups, x.dtype) if "bias" in needs else None
     if dweight is not None:
         grad_weight(call, x, grad_out, dweight)
     if dbias is not None:
