@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+import warnings
 from contextlib import contextmanager
 from operator import attrgetter
 from random import Random
@@ -67,7 +68,8 @@ def attempts(seed, tally):
         for _ in range(CALLS):
             changed = {rng.choice(names): rng.choice(HOSTILE + ARRAYS) for _ in range(rng.choice((1, 1, 1, 2)))}
             # The stacks of 1024 threads alone are more addresses than that, and OpenMP ends the process then.
-            with bounded_addresses(), mock.patch.object(_threads, "MAX_THREADS", 8):
+            with bounded_addresses(), mock.patch.object(_threads, "MAX_THREADS", 8), warnings.catch_warnings():
+                warnings.simplefilter("error")      # such as an overflow in a size
                 attempt(public, function, arguments | changed, changed, tally)
 
 

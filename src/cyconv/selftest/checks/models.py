@@ -227,7 +227,7 @@ def damage_value(rng, value):
     if isinstance(value, bool):
         return not value
     if isinstance(value, (int, float)):
-        return rng.choice((value + 1, -value, value * 2**31, value / 3, str(value)))
+        return rng.choice((value + 1, -value, value * 2**31, value // 3, str(value)))
     if isinstance(value, str):
         return rng.choice((value[:-1], value + "_", value.upper(), "../" + value))
     return [value]
