@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Runs cyconv under a sanitizer, in a copy of this tree, without suppressions:
+#
+#   tests/sanitize.sh address [PYTEST ARGUMENTS]   the test suite under AddressSanitizer and UndefinedBehaviorSanitizer
+#   tests/sanitize.sh fuzz [SECONDS]               under the same, the checks of `python -m cyconv selftest` that fuzz
+#   tests/sanitize.sh thread                       ThreadSanitizer on a build without OpenMP, whose runtime it does
+#                                                  not know; Python threads share arrays and estimators
+#   tests/sanitize.sh valgrind                     uninitialised reads in the kernels, a small subset
+#
+# Needs GCC, the test extra, and for the last one valgrind. Results are in docs/campaigns.md.
+set -euo pipefail
+
+kind=${1:?address, fuzz, thread or valgrind}
+shift
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+python=${PYTHON:-python}
+
+tar -C "$root" --exclude=./.git --exclude=./build --exclude='*.so' --exclude=__pycache__ -cf - . | tar -C "$work" -xf -
+
+case $kind in     # flags after those of setup.py win; Python's own -fwrapv would hide overflows
+    address | fuzz) flags="-O1 -g -fno-omit-frame-pointer -fno-wrapv -fsanitize=address,undefined" modules=".*" ;;
+    thread) flags="-O1 -g -fno-openmp -fsanitize=thread" modules="cpu|avx2_f.." ;;
+    valgrind) flags="-O1 -g" modules="cpu|avx2_f.." ;;
+    *) echo "unknown: $kind" >&2; exit 2 ;;
+esac
+mkdir "$work/bin"
+printf '#!/bin/sh\nexec gcc "$@" %s\n' "$flags" > "$work/bin/cc"
+chmod +x "$work/bin/cc"
+cd "$work"
+CC="$work/bin/cc" CYCONV_BUILD=$modules "$python" setup.py -q build_ext --inplace > "$work/messages" 2>&1 ||
+    { cat "$work/messages"; exit 1; }
+
+export PYTHONPATH=$work/src OMP_WAIT_POLICY=passive PYTHONMALLOC=malloc
+library() { gcc -print-file-name="$1"; }
+
+address() {     # reports of undefined behaviour go to files: pytest captures what processes of its tests print
+    ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+        UBSAN_OPTIONS=print_stacktrace=1:log_path=$work/undefined \
+        LD_PRELOAD="$(library libasan.so) $(library libubsan.so)" "$python" "$@"
+    if compgen -G "$work/undefined*" > /dev/null; then cat "$work"/undefined*; exit 1; fi
+}
+
+races() {
+    TSAN_OPTIONS=ignore_noninstrumented_modules=1:exitcode=66 LD_PRELOAD=$(library libtsan.so) \
+        setarch -R "$python" "$root/tests/races.py" "$@"
+}
+
+case $kind in
+    address) address -m pytest -p no:cacheprovider -q -s --ignore tests/test_packaging.py "$@" ;;
+    fuzz) address -m cyconv selftest exact grad arrays guard hostile indices nan models --seconds "${1:-240}" ;;
+    thread)
+        races disjoint
+        if races overlapping 2> "$work/control"; then echo "the planted race was not found" >&2; exit 1; fi
+        grep -m 1 "WARNING: ThreadSanitizer: data race" "$work/control"
+        ;;
+    valgrind)
+        interpreter=$("$python" -c 'import sys; print(sys.executable)')
+        valgrind --log-file="$work/log" --error-limit=no "$interpreter" -m cyconv selftest exact grad --seconds 0
+        # The interpreter and NumPy have reports of their own; ours would have a kernel on top.
+        ! grep -A 3 "uninitialised\|Invalid read\|Invalid write" "$work/log" | grep -E "(at|by) .*_kernels"
+        grep "ERROR SUMMARY" "$work/log"
+        ;;
+esac
