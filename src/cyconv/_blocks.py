@@ -67,7 +67,7 @@ class Blocks:
         return np.zeros(self.shape(map_shape), self.dtype)
 
     def team(self, values):
-        return team("Sequential", self.n_threads, COPY_WORK * values)
+        return team("Sequential", self.n_threads, COPY_WORK * values, awake=True)
 
     def enter(self, map_shape, channels_last):
         """run: a batch in the network's layout to blocks."""
@@ -134,7 +134,7 @@ class Blocks:
         call = layer.call((self.count, *map_shape), weight_shape, self.dtype,
                           mode._replace(data_format="channels_first"))
         plan, groups, kernels = call.plan, call.groups, self.kernels
-        n_threads = team("Sequential", mode.n_threads, plan.work * self.samples)
+        n_threads = team("Sequential", mode.n_threads, plan.work * self.samples, awake=True)
         n_in, n_out = map_shape[0], weight_shape[0]
         y = self.empty(plan.out_shape[1:])
         y_cells = cells(y, n_out)

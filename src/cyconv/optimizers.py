@@ -91,7 +91,7 @@ class Optimizer:
             gradient = converted(type(self).__name__, gradient, vector)
         checked_number(type(self).__name__, "l2", l2, NOT_NEGATIVE)
         kernels = _kernels.kernels[vector.dtype]
-        n_threads = team(type(self).__name__, n_threads, WORK_PER_ENTRY * vector.size)
+        n_threads = team(type(self).__name__, n_threads, WORK_PER_ENTRY * vector.size, awake=True)
         self._step(kernels, gradient, self.n_weights, l2, n_threads)
 
     def state(self):

@@ -66,19 +66,19 @@ class Call(NamedTuple):
     n_threads: int
 
 
-def prepare(function, x_shape, weight_shape, dtype, how, n_threads, kind="plain"):
-    """The `Call` for a batch; all checks of shapes and options."""
+def prepare(function, x_shape, weight_shape, dtype, how, n_threads, kind="plain", awake=False):
+    """The `Call` for a batch; all checks of shapes and options. ``awake`` as for `team`."""
     if how.groups is None:
         how = how._replace(groups=x_shape[-1 if how.channels_last else 1])
     plan = plan_conv(function, x_shape, weight_shape, how)
     if kind == "local" and plan.tiles != plan.outputs:
         raise ValueError(f"{function}: weight has kernels for {plan.tiles} outputs, the convolution has {plan.outputs}")
-    return call_of(function, plan, dtype, how, n_threads)
+    return call_of(function, plan, dtype, how, n_threads, awake)
 
 
-def call_of(function, plan, dtype, how, n_threads):
+def call_of(function, plan, dtype, how, n_threads, awake=False):
     return Call(plan, _kernels.kernels[dtype], how.groups, how.padding_mode, how.channels_last,
-                team(function, n_threads, plan.work))
+                team(function, n_threads, plan.work, awake))
 
 
 @lru_cache(maxsize=1024, typed=True)

@@ -8,8 +8,9 @@ from .._scalars import checked_flag
 
 # Multiplications that take one thread about 80 us. A team of two starts and stops in 1 to 5 us when
 # it is awake and alone on its cores, in 30 to 100 us when it sleeps, and waits for the scheduler when
-# another process has one of the cores.
+# another process has one of the cores. It is awake between the layers of a network.
 SERIAL_WORK = 8_000_000
+AWAKE = 5    # so much less work pays then
 
 LETTERS = {
     1: {"SPATIAL": "W", "KERNEL": "S", "OUTPUTS": "Q"},
@@ -145,7 +146,7 @@ def as_flag(function, name, value):
     return value if value is False or value is True else checked_flag(function, name, value)
 
 
-def team(function, n_threads, work):
+def team(function, n_threads, work, awake=False):
     """Threads for ``work`` multiplications or cells: all, or one when waking the others takes longer."""
     count = _threads.effective(n_threads, function)
-    return count if work > SERIAL_WORK else 1
+    return count if work > (SERIAL_WORK // AWAKE if awake else SERIAL_WORK) else 1

@@ -37,7 +37,8 @@ class ReLU(Activation):
     function, gradient, keeps = staticmethod(functional.relu), staticmethod(functional.relu_backward), "y"
 
     def bind(self, shape, dtype, mode):
-        kernels, n_threads = _kernels.kernels[dtype], team("ReLU", mode.n_threads, prod(shape) * WORK_PER_ELEMENT)
+        kernels, n_threads = _kernels.kernels[dtype], team("ReLU", mode.n_threads, prod(shape) * WORK_PER_ELEMENT,
+                                                         awake=True)
         result, gradient = (None, None) if mode.in_place else np.empty((2, *shape), dtype)
 
         def run(x, params, rng=None):

@@ -64,7 +64,7 @@ class Convolution(Layer):
     def call(self, shape, weight_shape, dtype, mode):
         """The planned call for batches of ``shape``."""
         how = options(self.name, mode.data_format, **{name: getattr(self, name) for name in self.options})
-        return prepare(self.name, shape, weight_shape, dtype, how, mode.n_threads, self.kind)
+        return prepare(self.name, shape, weight_shape, dtype, how, mode.n_threads, self.kind, awake=True)
 
     def bind(self, shape, dtype, mode):
         call = self.call(shape, self.weight_shape(sample_shape(shape, mode.data_format)), dtype, mode)

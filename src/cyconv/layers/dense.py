@@ -73,7 +73,7 @@ class Dense(Layer):
     def bind(self, shape, dtype, mode):
         n, features = shape[0], prod(shape[1:])
         how = options("Dense", "channels_first")
-        call = prepare("Dense", (n, features, 1), (self.units, features, 1), dtype, how, mode.n_threads)
+        call = prepare("Dense", (n, features, 1), (self.units, features, 1), dtype, how, mode.n_threads, awake=True)
         y = np.empty((n, self.units, 1), dtype)
         dx = np.empty((n, features, 1), dtype) if mode.training and mode.needs_input_grad else None
 
