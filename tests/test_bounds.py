@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_conv import DEPTHWISE
 
 import cyconv
 from cyconv import _kernels
@@ -24,11 +25,10 @@ from cyconv.selftest.guarded import Guarded
 pytestmark = pytest.mark.skipif(not hasattr(mmap, "PROT_READ"), reason="needs mprotect")
 
 
-def compute(seed, guarded, dtype, data_format):
+def compute(g, guarded, dtype, data_format):
     """Weights with negative strides, some infinite; samples turned and shifted."""
-    g = geometries.convolution(seed)
     x, weight, bias, dy = g.normals(dtype)
-    for array in (weight, dy) if seed % 5 == 0 else ():
+    for array in (weight, dy) if g.seed % 5 == 0 else ():
         array.flat[::97] = np.inf
     x, dy = (guarded.copy(in_layout(a, data_format)) for a in (x, dy))
     weight, bias = guarded.copy(weight)[:, :, ::-1], guarded.copy(bias)
@@ -37,7 +37,7 @@ def compute(seed, guarded, dtype, data_format):
         cyconv.conv(x, weight, bias, **g.parameters, **common)
         cyconv.conv_backward(dy, x, weight, **g.parameters, **common)
         how = {"shift": 0.9, "scale": 0.9, "rotate": 180 if x.ndim > 3 else 0, "noise": 1, "cutout": 2}
-        augment(x, how, np.random.default_rng(seed), data_format, n_threads=g.n_threads)
+        augment(x, how, np.random.default_rng(g.seed), data_format, n_threads=g.n_threads)
 
 
 def compute_large(guarded):
@@ -56,7 +56,10 @@ def main(isa, n_seeds):
     with machine.threads_at_any_size():
         for seed, at_end, dtype in product(range(int(n_seeds)), (False, True), (np.float32, np.float64)):
             print(seed, at_end, dtype.__name__, file=sys.stderr, flush=True)
-            compute(seed, Guarded(at_end), dtype, LAYOUTS[seed % 2])
+            compute(geometries.convolution(seed), Guarded(at_end), dtype, LAYOUTS[seed % 2])
+        for g, at_end, data_format in product(DEPTHWISE.values(), (False, True), LAYOUTS):
+            print(g, at_end, data_format, file=sys.stderr, flush=True)
+            compute(g, Guarded(at_end), np.float32, data_format)
         compute_large(Guarded(True))
         compute_large(Guarded(False))
 

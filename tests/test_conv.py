@@ -31,11 +31,10 @@ def names_and_layouts(data_format):
 N_BLOCKS, BLOCK = 80, 50
 
 
-def check_exact(seed, instruction_sets):
+def check_exact(g, instruction_sets):
     """The output and all gradients of one geometry, in every instruction set, dtype and layout."""
-    g = geometries.convolution(seed)
     x, weight, bias, dy = g.integers()
-    bias = bias if seed % 3 else None
+    bias = bias if g.seed % 3 else None
     expected = (reference.conv(x, weight, bias, g.windows, g.outputs, g.groups),
                 reference.conv_grad_input(dy, weight, g.sizes, g.windows, g.groups),
                 reference.conv_grad_weight(dy, x, g.windows, g.groups),
@@ -53,19 +52,73 @@ def check_exact(seed, instruction_sets):
 @pytest.mark.parametrize("block", range(N_BLOCKS))
 def test_exact_on_integers(block, every_isa, threads_at_any_size, nan_in_new_arrays):
     for seed in range(block * BLOCK, (block + 1) * BLOCK):
-        check_exact(seed, every_isa)
+        check_exact(geometries.convolution(seed), every_isa)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("block", range(N_BLOCKS, 2000))
 def test_exact_on_many_more_integers(block, every_isa, threads_at_any_size, nan_in_new_arrays):
     for seed in range(block * BLOCK, (block + 1) * BLOCK):
-        check_exact(seed, every_isa)
+        check_exact(geometries.convolution(seed), every_isa)
 
 
 def test_geometries_are_more_than_two_thousand_and_distinct():
     drawn = [geometries.convolution(seed)._replace(seed=0) for seed in range(N_BLOCKS * BLOCK)]
     assert len(set(drawn)) == len(drawn) > 2000
+
+
+def depthwise(channels, kernels, sizes, kernel_size, padding="same", stride=1, dilation=1, batch=1):
+    """The geometry of a depthwise convolution on three threads."""
+    windows = cyconv._geometry.windows("", sizes, kernel_size, stride, padding, dilation)
+    outputs = cyconv._geometry.output_sizes("", sizes, windows)
+    return geometries.Geometry(1, batch, channels, 1, kernels, sizes, windows, outputs, 3)
+
+
+# Lanes are channels (17 and more, channels_last) or outputs of a row (long ones in place), and outputs slide
+# down the outermost axis of the kernel, where they share rows.
+DEPTHWISE = {
+    "one_image": depthwise(1, 1, (40, 200), (5, 5)),
+    "one_image_without_border": depthwise(1, 1, (14, 150), (3, 7), "valid"),
+    "two_filters": depthwise(1, 2, (20, 140), (3, 3)),
+    "short_rows": depthwise(3, 1, (7, 7), (3, 3), batch=2),
+    "some_kernels_of_a_channel": depthwise(5, 4, (6, 20), (3, 3), batch=2),
+    "channels": depthwise(33, 1, (9, 14), (3, 3), batch=2),
+    "channels_with_some_kernels": depthwise(17, 2, (5, 9), (3, 3)),
+    "strided": depthwise(18, 1, (15, 70), (3, 3), 1, stride=2),
+    "strides_that_share_rows": depthwise(17, 1, (20, 12), (3, 3), 2, stride=2, dilation=2),
+    "dilated": depthwise(18, 1, (23, 70), (3, 3), dilation=(3, 2)),
+    "dilated_beyond_the_input": depthwise(18, 1, (5, 6), (3, 3), dilation=(9, 4)),
+    "more_border_than_input": depthwise(17, 1, (2, 3), (4, 5), 7),
+    "signals": depthwise(19, 1, (300,), (7,), batch=2),
+    "a_long_kernel": depthwise(2, 1, (900,), (300,)),
+    "volume": depthwise(20, 1, (9, 5, 18), (3, 2, 3)),
+    "volume_with_flat_kernel": depthwise(3, 1, (4, 5, 70), (1, 3, 3)),
+    "slots_of_the_weight_gradient": depthwise(4, 1, (50, 60), (3, 3), batch=2),
+    **{f"height_{height}": depthwise(17, 1, (height + 4, 67), (height, 2), 1) for height in range(1, 15)},
+}
+
+
+@pytest.mark.parametrize("geometry", DEPTHWISE.values(), ids=DEPTHWISE)
+def test_depthwise_is_exact_on_integers(geometry, every_isa, threads_at_any_size, nan_in_new_arrays):
+    check_exact(geometry, every_isa)
+
+
+@pytest.mark.parametrize("geometry", DEPTHWISE.values(), ids=DEPTHWISE)
+def test_bits_of_depthwise_depend_on_nothing_else(geometry, every_isa, threads_at_any_size):
+    """Not on the layout, threads, other samples and instruction sets with FMA."""
+    x, weight, bias, dy = geometry.normals(np.float32)
+    expected = None
+    with_fma = every_isa[1:] or every_isa
+    for isa, data_format, n_threads in product(with_fma, LAYOUTS, (1, 2, 5)):
+        _kernels.use(isa)
+        actual = results(in_layout(x, data_format), weight, bias, in_layout(dy, data_format), **geometry.parameters,
+                         data_format=data_format, n_threads=n_threads)
+        actual = [channels_first(a, layout) for a, (_, layout) in zip(actual, names_and_layouts(data_format))]
+        for one, other in zip(actual, expected or actual):
+            assert_same_bits(np.ascontiguousarray(one), np.ascontiguousarray(other))
+        expected = expected or actual
+    alone = cyconv.conv(x[-1:], weight, bias, **geometry.parameters)
+    assert_same_bits(alone, np.ascontiguousarray(expected[0][-1:]))
 
 
 # Sizes at which work is cut up that random geometries are too small for.

@@ -342,17 +342,15 @@ cdef void slot_task(const Gradient *g, Py_ssize_t slot, real *sums, real *scratc
                    sums + slot * g.sums_size + unit * (g.sums_size // units), scratch)
 
 
-cdef void add_slots(const Gradient *g, real *sums) noexcept nogil:
-    """A balanced tree: neighbours, then pairs of neighbours, and so on; then to dw."""
-    cdef Py_ssize_t step = 1, slot, i, units = g.groups * g.panels
-    while step < g.slots:
-        for slot in range(ceil_div(g.slots, 2 * step)):
-            if 2 * step * slot + step < g.slots:
-                for i in range(g.sums_size):
-                    sums[2 * step * slot * g.sums_size + i] += sums[(2 * slot + 1) * step * g.sums_size + i]
+cdef void sum_slots(Py_ssize_t slots, Py_ssize_t size, real *sums) noexcept nogil:
+    """Into the first slot, as a balanced tree: neighbours, then pairs of neighbours, and so on."""
+    cdef Py_ssize_t step = 1, slot, i
+    while step < slots:
+        for slot in range(ceil_div(slots, 2 * step)):
+            if 2 * step * slot + step < slots:
+                for i in range(size):
+                    sums[2 * step * slot * size + i] += sums[(2 * slot + 1) * step * size + i]
         step *= 2
-    for i in range(units):
-        put_gradient(g, i, 0, sums + i * (g.sums_size // units))
 
 
 cdef void block_task(const Gradient *g, Py_ssize_t task, real *sums, real *scratch) noexcept nogil:
@@ -366,6 +364,8 @@ cdef int run_gradient(Gradient *g, int n_threads) noexcept nogil:
     cdef real *memory
     cdef real *sums
     cdef real *scratch
+    if is_depthwise_gradient(g):
+        return run_depthwise_gradient(g, n_threads)
     plan_gradient(g, n_threads)
     tasks = g.slots if g.slots > 1 else g.groups * g.panels * g.blocks
     n_sums = g.slots if g.slots > 1 else n_threads
@@ -383,7 +383,9 @@ cdef int run_gradient(Gradient *g, int n_threads) noexcept nogil:
             else:
                 block_task(g, task, sums + i * g.sums_size, scratch + i * size)
     if g.slots > 1:
-        add_slots(g, sums)
+        sum_slots(g.slots, g.sums_size, sums)
+        for i in range(g.groups * g.panels):
+            put_gradient(g, i, 0, sums + i * (g.sums_size // (g.groups * g.panels)))
     free(memory)
     return 0
 

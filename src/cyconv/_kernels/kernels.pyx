@@ -5,11 +5,14 @@
 cimport numpy as cnp
 
 include "tile.pyx"
+include "slide.pyx"
 include "window.pyx"
 include "conv_plan.pyx"
 include "conv_pack.pyx"
 include "conv.pyx"
+include "conv_depthwise.pyx"
 include "conv_weight.pyx"
+include "conv_depthwise_weight.pyx"
 include "conv_weight_blocks.pyx"
 include "blocks.pyx"
 include "elementary.pyx"

@@ -15,7 +15,6 @@ cdef extern from "simd.h" nogil:
     whole splat_whole(whole_element k)
     whole load_whole(const whole_element *p)
     void store_whole(whole_element *p, whole v)
-    vec load_even(const real *p, long n)
     vec loaded(vec v)
 
 cdef enum Pass:    # extremes come first

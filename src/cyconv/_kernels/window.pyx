@@ -3,6 +3,9 @@
 
 from libc.string cimport memcpy, memset
 
+cdef extern from "simd.h" nogil:
+    vec load_even(const real *p, long n)
+
 cdef enum Order:       # of a view
     ANY_ORDER          # in place, or what the tiles read fastest
     CELLS_ADJACENT     # the outputs of a row follow each other: (D, H, C, W) with stride 1
@@ -170,6 +173,12 @@ cdef inline void copy_cells(real *out, const real *x, Py_ssize_t n, Py_ssize_t s
             store(out + i * LANES, load(x + i * LANES))
         i = n // LANES * LANES
         store_part(out + i, load_part(x + i, n - i), n - i)
+    elif step == 2:
+        for i in range(n // LANES):
+            store(out + i * LANES, load_even(x + 2 * i * LANES, LANES))
+        i = n // LANES * LANES
+        if i < n:
+            store_part(out + i, load_even(x + 2 * i, n - i), n - i)
     else:
         for i in range(n):
             out[i] = x[i * step]

@@ -1,0 +1,359 @@
+# Depthwise convolution: each output is a sum over the taps of one channel, or of a few. Forward, input
+# gradient, and the filtering of single images, with the order of additions of every other convolution.
+#
+# Lanes are channels where these follow each other in memory (channels_last); then x is read in place and
+# taps in the border are left out. Else lanes are outputs of a row and each weight fills a vector; inner
+# outputs of long rows read x in place, the others a zero-padded copy. Loop nest of one thread:
+#     item            outputs of one sample: a block of D, H and W; with lanes along rows, of one channel
+#     output of one   of D and H, the one along which `slide` does not run
+#     V vectors       positions side by side; with lanes of channels, then blocks of LANES channels
+#     slide           down D where the kernel is deep, else down H
+
+cdef enum:
+    FEW_CHANNELS = 4           # summed, or made of one channel
+    SPREAD_BYTES = 1 << 18     # weights of one channel, each in a vector of its own
+    ITEM_BYTES = 1 << 17       # input of an item
+    ROWS_AT_ONCE = 32          # outputs of a column that wait in a buffer
+
+cdef struct Depthwise:
+    const Conv *cv
+    bint lanes_are_channels
+    int slid, height                   # the axis that outputs slide down, and how many of its taps; 1: none slides
+    Py_ssize_t step[4]                 # in packed weights, from tap to tap of D, H, W and channel to channel
+    Py_ssize_t block_size, n_blocks    # packed: bias and weights of LANES channels, or of one
+    Py_ssize_t parts[3]                # of D, H, W
+    Py_ssize_t packed_size, input_size
+    const real *packed
+
+
+cdef bint is_depthwise(const Conv *cv) noexcept nogil:
+    cdef Py_ssize_t terms = cv.n_sum * cv.axis[0].n_taps * cv.axis[1].n_taps * cv.axis[2].n_taps
+    return (min(cv.n_sum, cv.n_out) == 1 and max(cv.n_sum, cv.n_out) <= FEW_CHANNELS and not cv.add and not cv.blocks
+            and terms * LANES * <Py_ssize_t>sizeof(real) <= SPREAD_BYTES
+            and (channels_follow(cv) or not is_padded(&cv.axis[2]) or weights_are_finite(cv)))
+
+
+cdef inline bint channels_follow(const Conv *cv) noexcept nogil:
+    return cv.x_c == 1 and cv.y_c == 1 and cv.n_sum == 1 and cv.n_out == 1 and cv.groups >= LANES
+
+
+cdef bint weights_are_finite(const Conv *cv) noexcept nogil:
+    cdef real bad = 0
+    cdef Py_ssize_t g, k, c, t, r, s
+    for g in range(cv.groups):
+        for k in range(cv.n_out):
+            for c in range(cv.n_sum):
+                for t in range(cv.axis[0].n_taps):
+                    for r in range(cv.axis[1].n_taps):
+                        for s in range(cv.axis[2].n_taps):
+                            bad += cv.w[g * cv.w_group + k * cv.w_out + c * cv.w_sum
+                                        + t * cv.axis[0].w + r * cv.axis[1].w + s * cv.axis[2].w] * 0
+    return bad == 0
+
+
+# ---------------------------------------------------------------- planning
+
+cdef void plan_depthwise(const Conv *cv, int n_threads, Depthwise *d) noexcept nogil:
+    cdef const Axis *axes = &cv.axis[0]
+    cdef Py_ssize_t size = LANES
+    cdef int i
+    d.cv, d.lanes_are_channels = cv, channels_follow(cv)
+    d.slid = 0 if axes[0].n_taps > 1 else 1
+    # A copy of x may hold every second row for each tap, where strides and dilations have that in common.
+    d.height = <int>axes[d.slid].n_taps if slides(&axes[d.slid]) and (d.lanes_are_channels or axes[d.slid].stride == 1) else 1
+    size *= d.height
+    d.step[3] = size
+    size *= cv.n_sum
+    for i in range(2, -1, -1):
+        d.step[i] = size
+        size *= 1 if i == d.slid and d.height > 1 else axes[i].n_taps
+    d.block_size = size + LANES
+    d.n_blocks = ceil_div(cv.groups, LANES) if d.lanes_are_channels else 1
+    d.packed_size = d.n_blocks * d.block_size
+    cut_items(d, n_threads)
+
+
+cdef bint slides(const Axis *axis) noexcept nogil:
+    """Whether the outputs read the same rows with other taps, and most products that a slide adds are of use."""
+    cdef Py_ssize_t apart = axis.step // axis.stride, rows, passes
+    if axis.step % axis.stride or not 1 < axis.n_taps <= MAX_H:
+        return False
+    rows = ceil_div(axis.n_out, apart)
+    passes = rows + axis.n_taps - 1
+    passes = first_inside(axis.start, axis.step, axis.n_in, passes) - first_inside(axis.start, axis.step, 0, passes)
+    return 2 * passes <= 3 * rows
+
+
+cdef void cut_items(Depthwise *d, int n_threads) noexcept nogil:
+    """Halve axes, though no shorter than is worth a start, until the input of an item fits in cache and all
+    threads have work."""
+    cdef const Conv *cv = d.cv
+    cdef Py_ssize_t per_part = cv.batch * (1 if d.lanes_are_channels else cv.groups * cv.n_out), cells, items, most
+    cdef Py_ssize_t shortest[3]
+    cdef int i, longest
+    cdef Box box
+    shortest[1 - d.slid], shortest[d.slid], shortest[2] = 4, 8 * d.height, 8 if d.lanes_are_channels else 32 * LANES
+    for i in range(3):
+        d.parts[i], box.n_taps[i] = 1, cv.axis[i].n_taps
+    box.n_channels = cv.groups if d.lanes_are_channels else cv.n_sum
+    while True:
+        longest, most = -1, 1
+        for i in range(3):
+            box.n_out[i] = ceil_div(cv.axis[i].n_out, d.parts[i])
+            if box.n_out[i] > most * shortest[i]:
+                longest, most = i, box.n_out[i] // shortest[i]
+        cells = scratch_size(cv.axis, &box, CELLS_ADJACENT)
+        items = per_part * d.parts[0] * d.parts[1] * d.parts[2]
+        if longest < 0 or (cells * <Py_ssize_t>sizeof(real) <= ITEM_BYTES and (n_threads == 1 or items >= 4 * n_threads)):
+            break
+        d.parts[longest] *= 2
+    d.input_size = 0 if d.lanes_are_channels else cells + 2 * LANES
+
+
+cdef void pack_depthwise(const Depthwise *d, Py_ssize_t block, real *packed) noexcept nogil:
+    """The bias of LANES channels, or of one LANES times; then their weights as a slide reads them."""
+    cdef const Conv *cv = d.cv
+    cdef const Axis *axes = &cv.axis[0]
+    cdef Py_ssize_t first = min(block * LANES, cv.groups - LANES) if d.lanes_are_channels else block, t, r, s, c
+    cdef Py_ssize_t at[3]
+    cdef const real *w = cv.w + (first * cv.w_group if d.lanes_are_channels else
+                                 block // cv.n_out * cv.w_group + block % cv.n_out * cv.w_out)
+    pack_lanes(d, cv.bias + first if cv.bias != NULL else &ZEROS[0], 1, packed)
+    store(packed, load(packed) + splat(0))          # no -0
+    for t in range(axes[0].n_taps):
+        for r in range(axes[1].n_taps):
+            at[0], at[1], at[2] = t, r, LANES
+            if d.height > 1:                        # taps of the slid axis are innermost
+                at[2] += at[d.slid] * LANES
+                at[d.slid] = 0
+            for s in range(axes[2].n_taps):
+                for c in range(cv.n_sum):
+                    pack_lanes(d, w + t * axes[0].w + r * axes[1].w + s * axes[2].w + c * cv.w_sum, cv.w_group,
+                               packed + at[0] * d.step[0] + at[1] * d.step[1] + s * d.step[2] + c * d.step[3] + at[2])
+
+
+cdef inline void pack_lanes(const Depthwise *d, const real *values, Py_ssize_t step, real *packed) noexcept nogil:
+    """A value for every lane, or the same one for all."""
+    cdef int lane
+    if not d.lanes_are_channels:
+        store(packed, splat(values[0]))
+        return
+    for lane in range(LANES):
+        packed[lane] = values[lane * step]
+
+
+# ---------------------------------------------------------------- running
+
+cdef void run_column(const Depthwise *d, const Box *box, const View *view, const Py_ssize_t *y_step, int V, Slide *s,
+                     Py_ssize_t first_w, Py_ssize_t n_w, const real *x, const real *w, real *y) noexcept nogil:
+    """The outputs of a box along D and H for V vectors side by side, of taps first_w .. first_w + n_w along W."""
+    cdef const Axis *axes = &d.cv.axis[0]
+    cdef const Axis *down = &axes[d.slid]
+    cdef int other = 1 - d.slid
+    cdef Py_ssize_t o, h, start, apart = down.step // down.stride
+    cdef Py_ssize_t first[3]
+    cdef Py_ssize_t n[3]
+    first[2], n[2] = first_w, n_w
+    s.t.start = w
+    w += LANES
+    for o in range(box.n_out[other]):
+        trim(&axes[other], box.out[other] + o, 0, axes[other].n_taps, &first[other], &n[other])
+        h = 0
+        while h < (min(apart, box.n_out[d.slid]) if d.height > 1 else box.n_out[d.slid]):
+            if d.height > 1:
+                first[d.slid], n[d.slid] = 0, 1
+                s.rows = ceil_div(box.n_out[d.slid] - h, apart)
+                start = down.start + (box.out[d.slid] + h) * down.stride
+                s.first = first_inside(start, down.step, 0, s.rows + d.height - 1)
+                s.last = first_inside(start, down.step, down.n_in, s.rows + d.height - 1)
+                s.t.next_a, s.t.next_out = view.tap[d.slid], apart * y_step[d.slid]
+            else:
+                s.rows = alike(down, box.out[d.slid] + h, box.n_out[d.slid] - h, &first[d.slid], &n[d.slid])
+                s.first, s.last = 0, s.rows
+                s.t.next_a, s.t.next_out = view.out[d.slid], y_step[d.slid]
+            slide_at(d, view, s, V, first, n, x + o * view.out[other] + h * view.out[d.slid], w,
+                     y + o * y_step[other] + h * y_step[d.slid])
+            h += 1 if d.height > 1 else s.rows
+
+
+cdef inline void slide_at(const Depthwise *d, const View *view, Slide *s, int V, const Py_ssize_t *first, const Py_ssize_t *n,
+                          const real *x, const real *w, real *y) noexcept nogil:
+    """Point a slide at the taps first .. first + n."""
+    cdef int i
+    for i in range(3):
+        s.t.n[i], s.t.a[i], s.t.b[i] = n[i], view.tap[i], d.step[i]
+        x += first[i] * view.tap[i]
+        w += first[i] * d.step[i]
+    s.t.n[3], s.t.a[3], s.t.b[3] = d.cv.n_sum, view.c, d.step[3]
+    merge_loops(&s.t)
+    run_slide(d.height, V, s, x, w, y)
+
+
+cdef inline Py_ssize_t alike(const Axis *axis, Py_ssize_t out, Py_ssize_t left, Py_ssize_t *first, Py_ssize_t *n) noexcept nogil:
+    """Trim the taps of an output; how many of the ``left`` outputs from it on have the same."""
+    cdef Py_ssize_t next_first = 0, next_n = 0, same = 1
+    trim(axis, out, 0, axis.n_taps, first, n)
+    while same < left:
+        trim(axis, out + same, 0, axis.n_taps, &next_first, &next_n)
+        if next_first != first[0] or next_n != n[0]:
+            break
+        same += 1
+    return same
+
+
+cdef void run_channel_lanes(const Depthwise *d, const Box *box, const real *x, real *y) noexcept nogil:
+    cdef const Conv *cv = d.cv
+    cdef const Axis *axes = &cv.axis[0]
+    cdef Py_ssize_t o = 0, same, i, block, c, first = 0, n = 0
+    cdef Py_ssize_t y_step[3]
+    cdef Split tiles
+    cdef View view
+    cdef Slide s
+    for i in range(3):
+        y_step[i] = axes[i].y
+    view_in_place(axes, x, 1, box, &view)
+    s.x_v, s.t.out_v, s.n_last = view.out[2], y_step[2], LANES
+    while o < box.n_out[2]:
+        same = alike(&axes[2], box.out[2] + o, box.n_out[2] - o, &first, &n)
+        tiles = split(same, max_slide_v(d.height))
+        for i in range(2):
+            s.count = tiles.count[i]
+            for block in range(d.n_blocks if s.count > 0 else 0):
+                c = min(block * LANES, cv.groups - LANES)       # a last block ends with the channels
+                run_column(d, box, &view, y_step, tiles.P[i], &s, first, n, view.data + o * view.out[2] + c,
+                           d.packed + block * d.block_size, y + o * y_step[2] + c)
+            o += tiles.P[i] * s.count
+
+
+cdef void run_row_lanes(const Depthwise *d, const Box *box, const real *x, const real *packed, real *y, real *scratch) noexcept nogil:
+    cdef const Conv *cv = d.cv
+    cdef const Axis *axis = &cv.axis[2]
+    cdef Py_ssize_t row = box.n_out[2], start = axis.start + box.out[2] * axis.stride, first = 0, last = 0
+    cdef View view
+    if axis.stride * axis.x == 1 and row >= 4 * LANES:
+        first = first_inside(start, 1, 0, row)
+        last = first_inside(start + (axis.n_taps - 1) * axis.step, 1, axis.n_in, row)
+        last = first + max(0, last - first) // LANES * LANES
+    if first < last:
+        view_in_place(cv.axis, x, cv.x_c, box, &view)
+        run_vectors(d, box, &view, last - first, view.data + first, packed, y + first * axis.y)
+        run_copied(d, box, 0, first, x, packed, y, scratch)
+        run_copied(d, box, last, row - last, x, packed, y, scratch)
+    else:
+        run_copied(d, box, 0, row, x, packed, y, scratch)
+
+
+cdef void run_copied(const Depthwise *d, const Box *box, Py_ssize_t begin, Py_ssize_t n, const real *x, const real *packed,
+                     real *y, real *scratch) noexcept nogil:
+    cdef View view
+    cdef Box strip = box[0]
+    strip.out[2] += begin
+    strip.n_out[2] = n
+    if n > 0:
+        view_in_scratch(d.cv.axis, x, d.cv.x_c, &strip, CELLS_ADJACENT, False, scratch, &view)
+        run_vectors(d, &strip, &view, n, view.data, packed, y + begin * d.cv.axis[2].y)
+
+
+cdef void run_vectors(const Depthwise *d, const Box *box, const View *view, Py_ssize_t n, const real *x, const real *packed,
+                      real *y) noexcept nogil:
+    """n outputs of every row of a box, LANES at a time."""
+    cdef Split tiles = split(ceil_div(n, LANES), max_slide_v(d.height))
+    cdef Py_ssize_t o = 0, cells, i
+    cdef Py_ssize_t y_step[3]
+    cdef Slide s
+    s.x_v = s.t.out_v = LANES
+    for i in range(3):
+        y_step[i] = d.cv.axis[i].y
+    for i in range(2):
+        s.count = tiles.count[i]
+        if s.count == 0:
+            continue
+        cells = min(s.count * tiles.P[i] * LANES, n - o)
+        if y_step[2] == 1:
+            s.n_last = cells - (s.count * tiles.P[i] - 1) * LANES
+            run_column(d, box, view, y_step, tiles.P[i], &s, 0, box.n_taps[2], x + o, packed, y + o)
+        else:
+            run_scattered(d, box, view, tiles.P[i], &s, cells, x + o, packed, y + o * y_step[2])
+        o += cells
+
+
+cdef void run_scattered(const Depthwise *d, const Box *box, const View *view, int V, Slide *s, Py_ssize_t n, const real *x,
+                        const real *packed, real *y) noexcept nogil:
+    """n outputs of every row that do not follow each other, by way of a buffer."""
+    cdef real cells[ROWS_AT_ONCE * MAX_SLIDE_V * LANES]
+    cdef const Axis *axes = &d.cv.axis[0]
+    cdef int down = d.slid, other = 1 - down
+    cdef Py_ssize_t y_step[3]
+    cdef Py_ssize_t tiles = s.count, o, h, i, j, left
+    cdef Box some = box[0]
+    y_step[other], y_step[down] = 0, V * LANES
+    s.n_last, s.count = LANES, 1
+    some.n_out[other] = 1
+    for o in range(box.n_out[other]):
+        some.out[other] = box.out[other] + o
+        for i in range(ceil_div(box.n_out[down], ROWS_AT_ONCE)):
+            h = i * ROWS_AT_ONCE
+            some.out[down] = box.out[down] + h
+            some.n_out[down] = min(<Py_ssize_t>ROWS_AT_ONCE, box.n_out[down] - h)
+            for j in range(tiles):
+                left = n - j * V * LANES
+                run_column(d, &some, view, y_step, V, s, 0, box.n_taps[2],
+                           x + o * view.out[other] + h * view.out[down] + j * V * LANES, packed, cells)
+                put_cells(cells, some.n_out[down], V * LANES, min(V * LANES, left),
+                          y + o * axes[other].y + h * axes[down].y + j * V * LANES * axes[2].y, axes[down].y, axes[2].y)
+
+
+cdef void depthwise_item(const Depthwise *d, Py_ssize_t item, real *scratch) noexcept nogil:
+    cdef const Conv *cv = d.cv
+    cdef Py_ssize_t channels = 1 if d.lanes_are_channels else cv.groups * cv.n_out, channel, index
+    cdef const real *x
+    cdef real *y
+    cdef Box box
+    cdef int i
+    y = cv.y
+    for i in range(2, -1, -1):
+        index = item % d.parts[i]
+        item //= d.parts[i]
+        box.out[i] = part(cv.axis[i].n_out, d.parts[i], index)
+        box.n_out[i] = part(cv.axis[i].n_out, d.parts[i], index + 1) - box.out[i]
+        box.tap[i], box.n_taps[i] = 0, cv.axis[i].n_taps
+        y += box.out[i] * cv.axis[i].y
+        if box.n_out[i] == 0:
+            return
+    channel, box.sample = item % channels, item // channels
+    box.channel, box.n_channels = 0, cv.n_sum
+    x = cv.x + box.sample * cv.x_n
+    y += box.sample * cv.y_n + channel * cv.y_c
+    if d.lanes_are_channels:
+        run_channel_lanes(d, &box, x, y)
+    else:
+        pack_depthwise(d, channel, scratch)
+        run_row_lanes(d, &box, x + channel // cv.n_out * cv.n_sum * cv.x_c, scratch, y, scratch + d.packed_size)
+
+
+cdef int run_depthwise(const Conv *cv, int n_threads) noexcept nogil:
+    """One phase on all threads; -1 when there is no memory for scratch."""
+    cdef Depthwise d
+    cdef Py_ssize_t size, n_items, block, item
+    cdef real *memory
+    cdef real *scratch
+    cdef int i
+    plan_depthwise(cv, n_threads, &d)
+    n_items = cv.batch * d.parts[0] * d.parts[1] * d.parts[2] * (1 if d.lanes_are_channels else cv.groups * cv.n_out)
+    size = (d.packed_size + d.input_size + 63) // 64 * 64
+    memory = <real *>malloc((size * (1 if d.lanes_are_channels else n_threads) + 64) * sizeof(real))
+    if memory == NULL:
+        return -1
+    scratch = aligned(memory)
+    d.packed = scratch
+    for block in range(d.n_blocks if d.lanes_are_channels else 0):
+        pack_depthwise(&d, block, scratch + block * d.block_size)
+    if n_threads == 1:
+        for item in range(n_items):
+            depthwise_item(&d, item, scratch)
+    else:
+        for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
+            for item in range(part(n_items, n_threads, i), part(n_items, n_threads, i + 1)):
+                depthwise_item(&d, item, scratch + (0 if d.lanes_are_channels else i * size))
+    free(memory)
+    return 0

@@ -1,0 +1,207 @@
+# Weight gradient of the depthwise convolution: lanes are channels, scalars of the other gradient
+# become vectors.
+#
+#     dw[c, tap] = sum over n, o of  dy[n, c, o] * x[n, c, cell(o, tap)]
+#
+# LANES channels of a chunk of outputs are packed as [n, o, c], those of x with their zero border; a tile
+# then adds to up to 9 taps at once. The order of a sum is that of conv_weight.pyx: all outputs of a slot,
+# then the slots in a tree. Threads share out slots, blocks of channels and, where these are few, tiles.
+
+cdef enum:
+    MAX_TAPS = 9               # of a tile: 9 chains of additions keep the FMA units busy
+
+cdef struct DepthGradient:
+    Gradient g                           # as of LANES groups with dy and dw of one of their kernels
+    Py_ssize_t kernels, blocks           # kernels of a channel, blocks of channels
+    Py_ssize_t tiles, tile_parts         # of the taps; tasks that share them
+    Py_ssize_t block_sums                # reals of one block in one slot
+
+
+cdef inline bint is_depthwise_gradient(const Gradient *g) noexcept nogil:
+    return g.n_c == 1 and g.groups > g.n_k and not g.in_blocks
+
+
+cdef inline void tap_tile(const int P, const Tile *t, const real *x, const real *dy, real *sums) noexcept nogil:
+    """sums[p] += sum over i0, i1, i2, i3 of  x[off[p] + i . a] * dy[i . b], vectors all of them."""
+    cdef vec acc[MAX_TAPS]
+    cdef vec e
+    cdef Py_ssize_t i0, i1, i2, n3 = t.n[3], a3 = t.a[3], b3 = t.b[3]
+    cdef const real *px
+    cdef const real *pe
+    cdef int p
+    for p in range(P):
+        acc[p] = load(sums + p * LANES)
+    for i0 in range(t.n[0]):
+        for i1 in range(t.n[1]):
+            for i2 in range(t.n[2]):
+                px = x + i0 * t.a[0] + i1 * t.a[1] + i2 * t.a[2]
+                pe = dy + i0 * t.b[0] + i1 * t.b[1] + i2 * t.b[2]
+                for _ in range(n3):
+                    e = load(pe)
+                    reread(&t)
+                    for p in range(P):
+                        acc[p] = acc[p] + load(px + t.off[p]) * e
+                    px += a3
+                    pe += b3
+    for p in range(P):
+        store(sums + p * LANES, acc[p])
+
+
+cdef void run_tap_tile(int P, const Tile *t, const real *x, const real *dy, real *sums) noexcept nogil:
+    if P == 1: tap_tile(1, t, x, dy, sums)
+    elif P == 2: tap_tile(2, t, x, dy, sums)
+    elif P == 3: tap_tile(3, t, x, dy, sums)
+    elif P == 4: tap_tile(4, t, x, dy, sums)
+    elif P == 5: tap_tile(5, t, x, dy, sums)
+    elif P == 6: tap_tile(6, t, x, dy, sums)
+    elif P == 7: tap_tile(7, t, x, dy, sums)
+    elif P == 8: tap_tile(8, t, x, dy, sums)
+    elif P == 9: tap_tile(9, t, x, dy, sums)
+
+
+cdef inline Py_ssize_t tap_offset(const Gradient *g, const View *view, Py_ssize_t index, Py_ssize_t *tap) noexcept nogil:
+    cdef Py_ssize_t offset = 0
+    cdef int i
+    for i in range(2, -1, -1):
+        tap[i] = index % g.axis[i].n_taps
+        index //= g.axis[i].n_taps
+        offset += tap[i] * view.tap[i]
+    return offset
+
+
+cdef void add_tap_tiles(const DepthGradient *d, Py_ssize_t first, Py_ssize_t last, const Box *box, const View *view,
+                        Py_ssize_t x_size, const real *dy, bint finite, real *sums) noexcept nogil:
+    """Add the products of a chunk to the tiles first .. last."""
+    cdef const Gradient *g = &d.g
+    cdef Py_ssize_t tile, tap, n, p, start, skip
+    cdef Py_ssize_t at[3]
+    cdef const real *x
+    cdef const real *e
+    cdef Tile t
+    cdef Tile whole
+    cdef int i
+    whole.n[0], whole.a[0] = box.n_samples, x_size
+    whole.b[3] = LANES
+    for i in range(2, -1, -1):
+        whole.n[i + 1], whole.a[i + 1], whole.b[i] = box.n_out[i], view.out[i], whole.b[i + 1] * box.n_out[i]
+    for tile in range(first, last):
+        tap = part(g.n_taps, d.tiles, tile)
+        n = part(g.n_taps, d.tiles, tile + 1) - tap
+        t = whole
+        if finite:
+            merge_loops(&t)
+            for p in range(n):
+                t.off[p] = tap_offset(g, view, tap + p, at)
+            run_tap_tile(<int>n, &t, view.data, dy, sums + tap * LANES)
+            continue
+        for p in range(tap, tap + n):        # a border of zeros times infinity would be NaN: leave it out
+            x, e, t = view.data + tap_offset(g, view, p, at), dy, whole
+            t.off[0] = 0
+            for i in range(3):
+                start = g.axis[i].start + box.out[i] * g.axis[i].stride + at[i] * g.axis[i].step
+                skip = first_inside(start, g.axis[i].stride, 0, box.n_out[i])
+                t.n[i + 1] = max(0, first_inside(start, g.axis[i].stride, g.axis[i].n_in, box.n_out[i]) - skip)
+                x += skip * t.a[i + 1]
+                e += skip * t.b[i + 1]
+            run_tap_tile(1, &t, x, e, sums + p * LANES)
+
+
+cdef void sum_block(const DepthGradient *d, Py_ssize_t block, Py_ssize_t slot, Py_ssize_t first, Py_ssize_t last,
+                    real *sums, real *scratch) noexcept nogil:
+    """sums[tap, c] of the tiles first .. last and, after all taps, sums[c] of the bias, over the chunks of a slot."""
+    cdef Gradient g = d.g
+    cdef Py_ssize_t kernel = block % d.kernels, c = first_channel(d, block), n = min(g.groups, <Py_ssize_t>LANES), chunk, i
+    cdef Py_ssize_t begin = part(g.n_taps, d.tiles, first), end = part(g.n_taps, d.tiles, last), x_size
+    cdef const real *x = g.x + c * g.x_c
+    cdef const real *dy = g.dy + (c * d.kernels + kernel) * d.g.dy_c
+    cdef real bias[LANES]
+    cdef real *cells = scratch + g.dy_size
+    cdef bint finite
+    cdef View view
+    cdef Box box
+    g.dy_c *= d.kernels
+    memset(sums + begin * LANES, 0, (end - begin) * LANES * sizeof(real))
+    memset(bias, 0, sizeof(bias))
+    for chunk in range(part(g.n_chunks, g.slots, slot), part(g.n_chunks, g.slots, slot + 1)):
+        gradient_box(&g, chunk, &box)
+        finite = pack_dy(&g, dy, n, &box, scratch, bias)
+        box.n_channels = n
+        x_size = scratch_size(g.axis, &box, CHANNELS_ADJACENT)
+        for i in range(box.n_samples):
+            view_in_scratch(g.axis, x + (box.sample + i) * g.x_n, g.x_c, &box, CHANNELS_ADJACENT, True, cells + i * x_size, &view)
+        view.data = cells
+        add_tap_tiles(d, first, last, &box, &view, x_size, scratch, finite, sums)
+    if last == d.tiles:
+        memcpy(sums + end * LANES, bias, sizeof(bias))
+
+
+cdef inline Py_ssize_t first_channel(const DepthGradient *d, Py_ssize_t block) noexcept nogil:
+    """A last block ends with the channels."""
+    return max(0, min(block // d.kernels * LANES, d.g.groups - LANES))
+
+
+cdef void put_block(const DepthGradient *d, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, real *sums) noexcept nogil:
+    """dw[k, tap] = sums[tap, c], and db, for the tiles first .. last."""
+    cdef const Gradient *g = &d.g
+    cdef Py_ssize_t begin = part(g.n_taps, d.tiles, first), end = part(g.n_taps, d.tiles, last), c = first_channel(d, block)
+    cdef Py_ssize_t c_end = min(g.groups, (block // d.kernels + 1) * LANES), k, tap, s, r, lane
+    make_zeros_positive(sums + begin * LANES, (end - begin + (last == d.tiles)) * LANES)
+    for lane in range(block // d.kernels * LANES - c, c_end - c):
+        k = (c + lane) * d.kernels + block % d.kernels
+        for tap in range(begin, end):
+            s, r = tap % g.axis[2].n_taps, tap // g.axis[2].n_taps
+            g.dw[k * g.dw_k + r // g.axis[1].n_taps * g.axis[0].w + r % g.axis[1].n_taps * g.axis[1].w + s * g.axis[2].w] = (
+                sums[tap * LANES + lane])
+        if g.db != NULL and last == d.tiles:
+            g.db[k] = sums[end * LANES + lane]
+
+
+cdef void plan_depthwise_gradient(const Gradient *g, int n_threads, DepthGradient *d) noexcept nogil:
+    cdef Py_ssize_t tasks
+    cdef Box box
+    d.g = g[0]
+    plan_gradient(&d.g, n_threads)
+    d.g.V, d.g.width = 1, LANES
+    d.kernels = g.n_k
+    d.blocks = ceil_div(g.groups, LANES) * d.kernels
+    d.tiles = ceil_div(d.g.n_taps, MAX_TAPS)
+    tasks = d.blocks * d.g.slots
+    d.tile_parts = clip(ceil_div(n_threads, tasks), 1, d.tiles)
+    d.block_sums = (d.g.n_taps + 1) * LANES
+    d.g.sums_size = d.blocks * d.block_sums
+    gradient_box(&d.g, 0, &box)
+    box.n_channels = LANES
+    d.g.dy_size = d.g.chunk[0] * d.g.chunk[1] * d.g.chunk[2] * d.g.chunk[3] * LANES
+    d.g.x_size = d.g.chunk[0] * scratch_size(d.g.axis, &box, CHANNELS_ADJACENT)
+
+
+cdef void depthwise_gradient_task(const DepthGradient *d, Py_ssize_t task, real *sums, real *scratch) noexcept nogil:
+    cdef Py_ssize_t part_of_tiles = task % d.tile_parts, block = task // d.tile_parts % d.blocks
+    cdef Py_ssize_t slot = task // d.tile_parts // d.blocks
+    cdef Py_ssize_t first = part(d.tiles, d.tile_parts, part_of_tiles), last = part(d.tiles, d.tile_parts, part_of_tiles + 1)
+    sum_block(d, block, slot, first, last, sums + slot * d.g.sums_size + block * d.block_sums, scratch)
+
+
+cdef int run_depthwise_gradient(const Gradient *g, int n_threads) noexcept nogil:
+    """One phase on all threads; -1 when there is no memory for scratch."""
+    cdef DepthGradient d
+    cdef Py_ssize_t tasks, size, i, task
+    cdef real *memory
+    cdef real *scratch
+    cdef real *sums
+    plan_depthwise_gradient(g, n_threads, &d)
+    tasks = d.tile_parts * d.blocks * d.g.slots
+    size = (d.g.dy_size + d.g.x_size + 2 * LANES + 63) // 64 * 64
+    memory = <real *>malloc((d.g.slots * d.g.sums_size + n_threads * size + 128) * sizeof(real))
+    if memory == NULL:
+        return -1
+    scratch = aligned(memory)
+    sums = scratch + n_threads * size
+    for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
+        for task in range(part(tasks, n_threads, i), part(tasks, n_threads, i + 1)):
+            depthwise_gradient_task(&d, task, sums, scratch + i * size)
+    sum_slots(d.g.slots, d.g.sums_size, sums)
+    for i in range(d.blocks):
+        put_block(&d, i, 0, d.tiles, sums + i * d.block_sums)
+    free(memory)
+    return 0
