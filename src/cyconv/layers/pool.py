@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .. import _kernels, functional
+from .._arrays import aligned_zeros
 from .._geometry import per_axis
 from ..functional._pooling import WORK_PER_CELL, bin_sizes, extremes, norm_order, prepare
 from ..functional._ranked import team
@@ -73,11 +74,12 @@ class ExtremePool(WindowPool):
         channels_last = mode.data_format == "channels_last"
         plan = prepare(type(self).__name__, shape, self.kernel_size, self.stride, self.padding, self.dilation,
                        self.ceil_mode, channels_last)
-        kernels, n_threads = _kernels.kernels[dtype], team(plan.function, mode.n_threads, plan.work * WORK_PER_CELL)
+        kernels, n_threads = _kernels.kernels[dtype], team(plan.function, mode.n_threads, plan.work * WORK_PER_CELL,
+                                                         awake=True)
         smallest, is_numbered = self.kind == "min", plan.n_taps <= BYTE_TAPS
-        result = np.empty(plan.out_shape, dtype)
+        result = aligned_zeros(plan.out_shape, dtype)
         taps = np.empty(plan.out_shape, np.uint8) if mode.training and is_numbered else None
-        dx = np.empty(shape, dtype) if mode.training and mode.needs_input_grad else None
+        gradient = np.empty(shape, dtype) if mode.training and mode.needs_input_grad else None
 
         def run(x, params, rng=None):
             y, index = result, taps
@@ -87,9 +89,9 @@ class ExtremePool(WindowPool):
                 kernels.extreme_pool(x, y, taps, plan.table, plan.windows, smallest, channels_last, n_threads)
 
             def backward(dy, gradients):
-                if dx is None:
+                if gradient is None:
                     return None
-                dy = np.ascontiguousarray(dy)
+                dy, dx = np.ascontiguousarray(dy), x if mode.in_place and x.flags.carray else gradient
                 if is_numbered and y.size:
                     kernels.extreme_pool_backward(dy, taps, dx, plan.table, plan.windows, channels_last, n_threads)
                 else:
