@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import cyconv
 from cyconv import _kernels
+from cyconv.functional._plans import bias_for
 from cyconv.selftest import geometries, reference
 from cyconv.selftest.arrays import HOSTILE, KINDS, LAYOUTS, assert_same_bits, channels_first, in_layout, integers
 
@@ -382,6 +383,39 @@ def test_infinity_and_nan_reach_the_results_that_read_them_and_no_others(operand
 def test_infinite_weight_on_padding_gives_infinity_where_pytorch_gives_nan(isa):
     y = cyconv.conv(np.ones((1, 1, 4)), [[[np.inf, 1, 1]]], padding=1)
     np.testing.assert_array_equal(y[0, 0], [2, np.inf, np.inf, np.inf])
+
+
+@pytest.mark.parametrize("x_shape, weight_shape, groups", [
+    ((64, 3, 3, 3), (16, 3, 2, 2), 1), ((8, 4, 1, 1), (16, 4, 3, 3), 1), ((16, 2, 5, 9), (3, 2, 3, 3), 1),
+    ((4, 40, 6, 6), (40, 1, 3, 3), 40), ((4, 4, 6, 40), (4, 1, 5, 5), 4),
+])
+@pytest.mark.parametrize("bias", [0.0, -0.0])
+def test_products_that_vanish_leave_no_sign(x_shape, weight_shape, groups, bias, every_isa, rng):
+    """Whether padding is trimmed or read as zeros depends on the batch, the layout and the lanes."""
+    x = rng.standard_normal(x_shape) * 10.0 ** rng.uniform(-24, -20, x_shape) * (rng.random(x_shape) < 0.3)
+    x, weight = x.astype(np.float32), (rng.standard_normal(weight_shape) * 1e-23).astype(np.float32)
+    found = []
+    for isa, data_format in product((isa for isa in every_isa if isa != "baseline"), LAYOUTS):
+        _kernels.use(isa)
+        how = {"padding": 1, "groups": groups, "data_format": data_format}
+        b = np.full(len(weight), bias, np.float32)
+        given = in_layout(x, data_format)
+        y = cyconv.conv2d(given, weight, b, **how)
+        for part, rows in ((y, given), *((y[i:i + 1], given[i:i + 1]) for i in range(3))):
+            alone = cyconv.conv2d(rows, weight, b, **how)
+            assert_same_bits(alone, part, isa, data_format)
+        found.append((channels_first(y, data_format), *cyconv.conv2d_backward(y, given, weight, **how)[1:]))
+    assert (found[0][0] == 0).any() and not np.signbit(found[0][0][found[0][0] == 0]).any()
+    for results in found:
+        for got, want in zip(results, found[0]):
+            assert_same_bits(got, want)
+
+
+def test_biases_reach_the_kernels_aligned(dtype):
+    """x86 reads numbers that are not, other processors need not."""
+    bias = KINDS["unaligned"](np.arange(5, dtype=dtype))
+    given = bias_for("conv", bias, 5, dtype)
+    assert not bias.flags.aligned and given.flags.aligned and np.array_equal(given, bias)
 
 
 # ---------------------------------------------------------------- nothing to sum, nothing to return

@@ -72,7 +72,7 @@ def softmax_cross_entropy(outputs, targets, sample_weight=None, *, label_smoothi
     if targets.shape != (n,):
         raise ValueError(f"{name}: targets must have shape ({n},), one class number per sample, got {targets.shape}")
     checked_number(name, "label_smoothing", label_smoothing, UP_TO_ONE)
-    labels = np.ascontiguousarray(targets, np.int64)
+    labels = np.require(targets, np.int64, "CA")
     return evaluate(name, outputs, targets, sample_weight, f"class numbers from 0 to {n_classes - 1}",
                     lambda *batch: _kernels.kernels[outputs.dtype].softmax_cross_entropy(
                         outputs, labels, *batch, label_smoothing, np.empty(n_classes)))

@@ -44,7 +44,7 @@ cdef inline void tap_tile(const int P, const Tile *t, const real *x, const real 
                     px += a3
                     pe += b3
     for p in range(P):
-        store(sums + p * LANES, acc[p])
+        store(sums + p * LANES, acc[p] + splat(0))     # as in `tile`: no -0.0
 
 
 cdef void run_tap_tile(int P, const Tile *t, const real *x, const real *dy, real *sums) noexcept nogil:

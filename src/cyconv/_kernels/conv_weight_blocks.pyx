@@ -65,7 +65,7 @@ cdef inline void products(const int A, const int B, const Products *t, const rea
                     px += x2
         for a in range(A):
             for b in range(B):
-                store(sums + a * t.sum_k + b * t.sum_c, acc[a * B + b])
+                store(sums + a * t.sum_k + b * t.sum_c, acc[a * B + b] + splat(0))     # as in `tile`: no -0.0
         dy += LANES
         x += LANES
         sums += LANES

@@ -65,11 +65,11 @@ cdef inline void slide(const int H, const int V, const Slide *s, const real *x, 
                             px += a3
                             pw += b3
             for v in range(V - 1):
-                store(to + v * out_v, acc[(H - 1) * V + v])
+                store(to + v * out_v, acc[(H - 1) * V + v] + splat(0))     # as in `tile`: no -0.0
             if s.n_last == LANES or j < s.count - 1:
-                store(to + (V - 1) * out_v, acc[H * V - 1])
+                store(to + (V - 1) * out_v, acc[H * V - 1] + splat(0))
             else:
-                store_part(to + (V - 1) * out_v, acc[H * V - 1], s.n_last)
+                store_part(to + (V - 1) * out_v, acc[H * V - 1] + splat(0), s.n_last)
             to += s.t.next_out if i >= H - 1 else 0      # earlier rows lie before the first output
             for k in range(H - 1, 0, -1):
                 for v in range(V):

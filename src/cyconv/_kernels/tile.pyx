@@ -85,9 +85,11 @@ cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t,
                                 acc[p * V + v] = acc[p * V + v] + x * w[v]
                         pa += a3
                         pb += b3
+        # A product too small for a number can make a sum -0.0. Padding that is read makes that 0.0, padding
+        # that is trimmed does not; so does this, and which of them happened does not show in the bits.
         for p in range(P):
             for v in range(V):
-                store(out + p * out_p + v * out_v, acc[p * V + v])
+                store(out + p * out_p + v * out_v, acc[p * V + v] + splat(0))
         a += t.next_a
         b += t.next_b
         out += t.next_out

@@ -156,6 +156,7 @@ def bias_for(function, bias, n, dtype):
         bias = _arrays.as_array(function, "bias", bias)
         check_shape(function, "bias", bias, (n,))
         bias = np.ascontiguousarray(bias, dtype)
+        bias = bias if bias.flags.aligned else bias.copy()
     return bias
 
 
