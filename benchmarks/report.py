@@ -105,12 +105,13 @@ def main():
     parser.add_argument("--below", type=float, default=float("inf"), help="only rows with a lower ratio")
     options = parser.parse_args()
     rows = [row for path in options.files for row in load(path) if row.get("ratio") and row["ratio"] < options.below]
-    print("| ratio | best rival | name | shape | pass | layout | dtype | threads | us | GFLOP/s | peak | copy |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print("| ratio | best rival | name | shape | pass | layout | dtype | threads | us | spread "
+          "| GFLOP/s | peak | copy |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     for row in sorted(rows, key=lambda row: row["ratio"]):
         print(f"| {row['ratio']:.2f} | {row['best']} | {row['name']} | {row['shape']} | {row['pass']} | "
               f"{row['layout']} | {row['dtype']} | {row['threads']} | {row['seconds'] * 1e6:.0f} | "
-              f"{row['gflops']:.0f} | {row['fma_share']:.0%} | {row['copy_share']:.0%} |")
+              f"{row['spread']:.0%} | {row['gflops']:.0f} | {row['fma_share']:.0%} | {row['copy_share']:.0%} |")
 
 
 if __name__ == "__main__":

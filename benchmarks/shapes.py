@@ -163,12 +163,17 @@ class Pool:
         return prod(self.x_shape) + prod(self.y_shape)
 
 
-POOL = [Pool(f"{kind}-{size}", n, c, (size, size), kernel, stride, reason, float64)
-        for n, c, size in ((64, 32, 28), (4, 64, 112))
-        for kind, kernel, stride, reason, float64 in (
-            ("2x2", 2, 2, "the usual one", True),
-            ("3x3-s2", 3, 2, "overlapping windows, as in ResNet's stem", False),
-            ("7x7-s1", 7, 1, "large windows that share most of their cells", False))]
+POOL = [
+    Pool("2x2-digits", 32, 16, (8, 8), 2, 2, "maps narrower than a vector", True),
+    Pool("2x2-lenet", 64, 6, (28, 28), 2, 2, "fewer channels than a vector has lanes", True),
+    Pool("2x2-cifar", 64, 32, (32, 32), 2, 2, "whole vectors everywhere"),
+    *(Pool(f"{kind}-{size}", n, c, (size, size), kernel, stride, reason, float64)
+      for n, c, size in ((64, 32, 28), (4, 64, 112))
+      for kind, kernel, stride, reason, float64 in (
+          ("2x2", 2, 2, "the usual one", True),
+          ("3x3-s2", 3, 2, "overlapping windows, as in ResNet's stem", False),
+          ("7x7-s1", 7, 1, "large windows that share most of their cells", False))),
+]
 
 @dataclass(frozen=True)
 class Filter:

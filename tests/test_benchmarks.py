@@ -53,3 +53,24 @@ def test_unknown_name_shows_the_names(scripts):
     assert [shape.name for shape in found] == ["vgg-224", "vgg-56", "vgg-14", "odd"]
     with pytest.raises(SystemExit, match="no name is like vgg; there are digits, .*vgg-14"):
         report.chosen(shapes.CONV, ["vgg"])
+
+
+def test_each_question_has_a_chart(scripts, tmp_path, monkeypatch):
+    """Of rows as the other scripts write them; files small enough for a repository."""
+    pytest.importorskip("matplotlib")
+    common = {"threads": 1, "dtype": "float32", "isa": "avx2", "best": "torch first", "seconds": 1e-3,
+              "fma_share": 0.5, "memory": 4e6, "memory_plain": 9e6, "rate": 100.0}
+    rows = [common | {"benchmark": benchmark, "name": name, "shape": f"shape of {name}", "pass": which,
+                      "layout": layout, "ratio": ratio, "batch": batch}
+            for benchmark, passes in (("conv", ("forward", "grad input")), ("pool", ("max", "avg back")),
+                                      ("image", ("filter",)), ("training", ("step", "predict")))
+            for which in passes for name in ("vgg-56", "odd") for batch in (1, 64)
+            for layout, ratio in (("channels_first", 0.7), ("channels_last", 3.0))]
+    scripts[1].save(tmp_path / "rows.json", rows)
+    arguments = [str(tmp_path / "rows.json"), "--threads", "1", "--folder", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["plot.py", *arguments])
+    __import__("plot").main()
+    del sys.modules["plot"]
+    sizes = {file.name: file.stat().st_size for file in tmp_path.glob("*.png")}
+    assert sizes.keys() == {"ratio.png", "ratio_pool.png", "ratio_image.png", "peak.png", "memory.png", "training.png"}
+    assert max(sizes.values()) < 80_000
