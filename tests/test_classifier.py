@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import StratifiedKFold, cross_validate
 
-from cyconv import ConvNetClassifier, _kernels, _training, optimizers
+from cyconv import ConvNetClassifier, ImageScaler, _kernels, _training, optimizers
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -272,6 +272,21 @@ def test_flat_images_taken_for_signals_warn():
         quick(input_shape=None).fit(FEW, FEW_Y)
     with pytest.warns(UserWarning, match=r"input_shape=\(8, 8, 3\)"):
         quick(input_shape=None, data_format="channels_last").fit(np.repeat(FEW, 3, axis=1), FEW_Y)
+
+
+@pytest.mark.parametrize(("shape", "layout", "other"), [((8, 8, 3), "first", "last"), ((3, 8, 8), "last", "first"),
+                                                        ((9, 7, 5, 1), "first", "last")])
+def test_channels_at_the_other_end_warn(shape, layout, other):
+    data, how = np.ones((20, *shape), np.float32), {"max_iter": 1, "n_iter_no_change": np.inf, "n_jobs": 1}
+    message = f"channels by data_format='channels_{layout}'; if they have .*, pass data_format='channels_{other}'"
+    with pytest.warns(UserWarning, match=message) as caught:
+        ConvNetClassifier(data_format=f"channels_{layout}", **how).fit(data, np.arange(20) % 2)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match=message):
+        ImageScaler(data_format=f"channels_{layout}").fit(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        ConvNetClassifier(data_format=f"channels_{other}", **how).fit(data, np.arange(20) % 2)
 
 
 def test_nan_is_an_error():

@@ -1,6 +1,14 @@
 """scikit-learn around the estimators: meta-estimators, routing, callbacks, representation, files, threads."""
 
+import os
+import re
+import signal
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import joblib
 import numpy as np
@@ -46,6 +54,7 @@ from cyconv import (
     load,
     presets,
 )
+from cyconv.callbacks import Checkpoint, Snapshots
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -200,18 +209,67 @@ def test_progress_bars(capsys):
     assert "GridSearchCV" in shown and "ConvNetClassifier" in shown
 
 
-# ---------------------------------------------------------------- representation and files
+def test_snapshots_are_the_networks_of_their_epochs():
+    snapshots = Snapshots(every=2)
+    fitted = quick().set_callbacks(snapshots).fit(DATA, LABELS)
+    assert [stage.n_iter_ for stage in snapshots.estimators] == [2, 4, 6]
+    for stage in snapshots.estimators:
+        expected = quick(max_iter=stage.n_iter_).fit(DATA, LABELS)
+        np.testing.assert_array_equal(stage.predict_proba(DATA), expected.predict_proba(DATA))
+        assert not hasattr(stage, "_skl_callbacks")
+    fitted.set_params(warm_start=True).fit(DATA, LABELS)
+    assert len(snapshots.estimators) == 3 and len(snapshots.estimators[-1].loss_curve_) == 12
+    with pytest.raises(ValueError, match="Snapshots: every must be an int >= 1, got 0"):
+        quick().set_callbacks(Snapshots(0)).fit(DATA, LABELS)
+
 
 @pytest.mark.parametrize("kind", (ConvNetClassifier, ConvNetRegressor))
-def test_representation_links_every_parameter_to_its_description(kind):
-    class Online(kind):
-        __doc__ = kind.__doc__
-        _doc_link_template = "https://example.org/{estimator_name}"
-        __init__ = kind.__init__
+def test_training_goes_on_from_a_checkpoint_with_the_same_bits(kind, tmp_path):
+    stop = StopAt(4)                           # in place of a process that ends
+    quick(kind).set_callbacks(Checkpoint(tmp_path / "model", every=2), stop).fit(DATA, LABELS)
+    loaded = load(tmp_path / "model").set_params(warm_start=True, max_iter=2).fit(DATA, LABELS)
+    whole = quick(kind).fit(DATA, LABELS)
+    np.testing.assert_array_equal(loaded.predict(DATA), whole.predict(DATA))
+    assert loaded.loss_curve_ == whole.loss_curve_
 
-    Online.__module__ = kind.__module__
-    shown = Online()._repr_html_()
-    assert all(f"https://example.org/Online#:~:text={name}" in shown for name in kind().get_params())
+
+# ---------------------------------------------------------------- interruption
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals from one thread to another")
+def test_ctrl_c_is_honoured_at_once_and_leaves_the_last_whole_epoch():
+    data, labels = np.tile(DATA, (20, 1)), np.tile(LABELS, 20)
+    how = {"conv_channels": (16, 32), "input_shape": (8, 8), "random_state": 0}
+    pressed, snapshots = [], Snapshots()
+
+    def press():
+        while not getattr(snapshots, "estimators", ()):
+            time.sleep(0.01)
+        time.sleep(0.02)                       # in the second epoch, which lasts some 100 ms
+        pressed.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    with pytest.warns(UserWarning, match="Training was interrupted; the network is that of epoch"):
+        fitted = ConvNetClassifier(**how).set_callbacks(snapshots).fit(data, labels)
+    assert time.perf_counter() - pressed[0] < 0.25
+    thread.join()
+    np.testing.assert_array_equal(fitted.predict_proba(DATA), snapshots.estimators[-1].predict_proba(DATA))
+    assert fitted.n_iter_ == len(snapshots.estimators) < 200
+
+
+# ---------------------------------------------------------------- representation and files
+
+@pytest.mark.parametrize("estimator", [ConvNetClassifier(), ConvNetRegressor(), ImageScaler(), ImageFlattener(),
+                                       ConvFeatures()], ids=lambda estimator: type(estimator).__name__)
+def test_representation_describes_every_parameter_and_attribute(estimator):
+    fitted = clone(estimator).fit(DATA.reshape(-1, 8, 8)[:60], LABELS[:60])
+    attributes = {name for name in vars(fitted) if name.endswith("_")}
+    for shown, names in ((estimator, set()), (fitted, attributes)):
+        links = re.findall(r'class="param-doc-link"[^>]* href="([^#"]+)#:~:text=(\w+),', shown._repr_html_())
+        assert {name for _, name in links} == {*estimator.get_params(deep=False), *names}
+        path, = {url2pathname(urlparse(link).path) for link, _ in links}
+        assert estimator.__doc__.splitlines()[0] in Path(path).read_text()
 
 
 def test_representation_shows_what_was_learned():

@@ -21,8 +21,8 @@ _LATER = {
     "augment": "augmentation",
     "load": "persistence",
 }
-_MODULES = ("augmentation", "classifier", "displays", "filters", "layers", "losses", "network", "optimizers",
-            "preprocessing", "presets", "regressor", "saliency", "schedules")
+_MODULES = ("augmentation", "callbacks", "classifier", "displays", "filters", "layers", "losses", "network",
+            "optimizers", "preprocessing", "presets", "regressor", "saliency", "schedules")
 
 __all__ = ["arithmetic", "functional", "show_config", *arithmetic.__all__, *functional.__all__, *_LATER, *_MODULES]
 

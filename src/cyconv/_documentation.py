@@ -1,4 +1,7 @@
-"""What the docstrings of the estimators have in common."""
+"""What the docstrings of the estimators have in common, and how their HTML representation refers to them."""
+
+import inspect
+from pathlib import Path
 
 PARAMETERS = """\
     conv_channels : int or sequence of int, default (16, 32)
@@ -137,6 +140,19 @@ ATTRIBUTES = """\
     t_ : int
         Training samples seen, in all fits of a warm start.
 """
+
+
+class Documented:
+    """Estimators in whose HTML representation every parameter is described, with a link to where.
+
+    There is no documentation online yet: the links lead to the module, where it is installed.
+    """
+
+    _doc_link_module = "cyconv"
+    _doc_link_template = "{source}"
+
+    def _doc_link_url_param_generator(self):
+        return {"source": Path(inspect.getfile(type(self))).as_uri()}
 
 
 def documented(estimator):

@@ -26,6 +26,7 @@ from sklearn.utils.validation import (
 )
 
 from ._architecture import architecture_of, describe, input_weights, output_parameters, restore
+from ._documentation import Documented
 from ._fitted import Saved
 from ._fitting import NOTHING_LEARNED, Fitting, Problem
 from ._inference import feature_names, features, predicting_network
@@ -47,12 +48,10 @@ def keep(arguments):
     vars(estimator).update(arguments)
 
 
-class ConvNet(Saved, CallbackSupportMixin, TransformerMixin, _BaseComposition):
+class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseComposition):
     """Base of the estimators."""
 
     _y_is_numeric = False
-    _doc_link_module = "cyconv"
-    _doc_link_template = ""       # no documentation online yet
 
     # ------------------------------------------------------------ what a subclass says
 
@@ -152,7 +151,7 @@ class ConvNet(Saved, CallbackSupportMixin, TransformerMixin, _BaseComposition):
             if self.verbose > 1:
                 print(fitting.network.summary())
             fitting.run(self.max_iter, context, given)
-            self._finish(fitting)
+            vars(self).update(fitting.export())
             context.call_on_fit_task_end(estimator=self, **given, reconstruction_attributes={})
         return self
 
@@ -170,7 +169,7 @@ class ConvNet(Saved, CallbackSupportMixin, TransformerMixin, _BaseComposition):
             if schedule.keys() == fitting.rate.schedule.state().keys():
                 fitting.rate.schedule.load_state(schedule)
             fitting.epoch()
-            self._finish(fitting)
+            vars(self).update(fitting.export())
         return self
 
     @contextmanager
@@ -282,9 +281,14 @@ class ConvNet(Saved, CallbackSupportMixin, TransformerMixin, _BaseComposition):
         batch_size = min(AUTO_BATCH_SIZE if self.batch_size == "auto" else self.batch_size, n_samples)
         loss, unit = self._loss()
         score = self._scorer(validation)
-        return Fitting(self, network, optimizer, Rate(self, n_samples, -(-n_samples // batch_size), unit),
-                       Problem(samples, validation, loss, unit, score), batch_size,
-                       lambda: {"parameters_": self._rescaled(network, network.parameters(), 1)})
+        rate = Rate(self, n_samples, -(-n_samples // batch_size), unit)
+        return Fitting(self, network, optimizer, rate, Problem(samples, validation, loss, unit, score), batch_size,
+                       lambda: self._learned(network, optimizer, rate))
+
+    def _learned(self, network, optimizer, rate):
+        """What training has made so far, as attributes with arrays of their own."""
+        return {"parameters_": self._rescaled(network, network.parameters(), 1),
+                "optimizer_state_": {"solver": self.solver, "schedule": rate.schedule.state(), **optimizer.state()}}
 
     def _training_state(self, goes_on):
         """What the last fit left to go on with; a model file may not hold it."""
@@ -323,11 +327,6 @@ class ConvNet(Saved, CallbackSupportMixin, TransformerMixin, _BaseComposition):
         if self.solver == "adamw":
             return AdamW(vector, rate, *betas, self.alpha, n_weights=n_weights)
         return RMSprop(vector, rate, epsilon=self.epsilon, n_weights=n_weights)
-
-    def _finish(self, fitting):
-        vars(self).update(fitting.export())
-        self.optimizer_state_ = {"solver": self.solver, "schedule": fitting.rate.schedule.state(),
-                                 **fitting.optimizer.state()}
 
     # ------------------------------------------------------------ prediction
 

@@ -1,9 +1,11 @@
 """What an estimator is given -> rows of features, and the shape of the sample that a row holds."""
 
+import warnings
 from math import isqrt, prod
 
 import numpy as np
 
+LIKELY_CHANNELS = 1, 3, 4     # grey, colour, colour and opacity
 SPATIAL_DIMS = {1: 1, 2: 2, 3: 2, 4: 3}     # by the length of a shape, unless the user says otherwise
 
 
@@ -44,7 +46,18 @@ def fitted_shape(found, n_features, input_shape, spatial_dims, data_format):
     if prod(shapes[0]) != n_features:
         raise ValueError(f"input_shape={input_shape} holds {prod(shapes[0])} values, X has {n_features} features"
                          + hint(n_features, data_format))
+    warn_of_other_layout(shapes[0], data_format)
     return shapes[0]
+
+
+def warn_of_other_layout(shape, data_format):
+    """UserWarning if the channels seem to be at the other end than data_format says."""
+    is_first = data_format == "channels_first"
+    here, *others, there = shape if is_first else shape[::-1]
+    if there in LIKELY_CHANNELS and min(here, *others) > max(LIKELY_CHANNELS):
+        other = "channels_last" if is_first else "channels_first"
+        warnings.warn(f"samples of shape {shape} have {here} channels by data_format={data_format!r}; if they have "
+                      f"{there}, pass data_format={other!r}", UserWarning, stacklevel=6)
 
 
 def check_shape(found, expected, data_format):

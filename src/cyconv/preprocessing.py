@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from . import _arrays, functional
+from ._documentation import Documented
 from ._samples import as_rows, check_shape, fitted_shape, with_channels
 from ._training import outputs_of
 from .layers import ACTIVATIONS, AdaptivePool, Conv
@@ -30,7 +31,7 @@ SHAPE_RULES = {
 AXES = {1: "l", 2: "hw", 3: "dhw"}
 
 
-class ShapedTransformer(TransformerMixin, BaseEstimator):
+class ShapedTransformer(Documented, TransformerMixin, BaseEstimator):
     """What transformers share that know the shape of a sample: X as rows, and as a batch for `cyconv`."""
 
     def _learn_shape(self, X, reset):
@@ -68,22 +69,30 @@ class ImageScaler(OneToOneFeatureMixin, ShapedTransformer):
 
     Parameters
     ----------
-    with_mean, with_std : bool, default True
-        Whether means become 0, and deviations 1. Channels without deviation are not divided.
+    with_mean : bool, default True
+        Whether means become 0.
+    with_std : bool, default True
+        Whether deviations become 1. Channels without deviation are not divided.
     input_shape : tuple of int or None, default None
         Shape of one sample, (C, H, W) or (H, W), when the rows of X are flattened images; as for
         `cyconv.ConvNetClassifier`. Rows without it have one channel.
     spatial_dims : {1, 2, 3} or None, default None
         Number of axes besides the channels; None decides as in `cyconv.ConvNetClassifier`.
     data_format : {"channels_first", "channels_last"}, default "channels_first"
+        Where X and input_shape have their channels.
     n_jobs : int or None, default None
         Number of threads, on which no result depends.
 
     Attributes
     ----------
-    mean_, var_, scale_ : ndarray of shape (C,), float64
-        Mean, variance, and what is divided by: the root of the variance, or 1 where there is none.
+    mean_ : ndarray of shape (C,), float64
+        Mean of each channel.
+    var_ : ndarray of shape (C,), float64
+        Variance of each channel.
+    scale_ : ndarray of shape (C,), float64
+        What is divided by: the root of the variance, or 1 where there is none.
     n_samples_seen_ : int
+        Samples that means and variances are of.
     input_shape_ : tuple of int
         Shape of one sample with its channel axis.
     n_features_in_ : int
@@ -179,7 +188,7 @@ class ImageScaler(OneToOneFeatureMixin, ShapedTransformer):
                                      n_threads=self.n_jobs)
 
 
-class ImageFlattener(TransformerMixin, BaseEstimator):
+class ImageFlattener(Documented, TransformerMixin, BaseEstimator):
     """Images, signals or volumes as rows, for estimators that take nothing else; and back again.
 
     Rows stay as they are.
@@ -301,8 +310,12 @@ class ConvFeatures(ShapedTransformer):
         Mean or maximum of each bin.
     n_bins : int, default 3
         Bins per axis, each about as large as the others; at most one for each cell.
-    input_shape, spatial_dims, data_format
-        As for `ImageScaler`.
+    input_shape : tuple of int or None, default None
+        Shape of one sample when the rows of X are flattened images, as for `ImageScaler`.
+    spatial_dims : {1, 2, 3} or None, default None
+        Number of axes besides the channels; None decides as in `cyconv.ConvNetClassifier`.
+    data_format : {"channels_first", "channels_last"}, default "channels_first"
+        Where X and input_shape have their channels.
     random_state : int, RandomState or None, default None
         Decides random filters.
     n_jobs : int or None, default None
