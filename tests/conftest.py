@@ -79,3 +79,23 @@ def nan_in_new_arrays(monkeypatch):
         return np.full(shape, np.nan if np.issubdtype(dtype, np.floating) else -77, dtype, order)
 
     monkeypatch.setattr(np, "empty", full_of_nan)
+
+
+@pytest.fixture
+def guarded_arrays(monkeypatch):
+    """Makes a function that checks the memory around all new arrays: nothing was written there."""
+    around, guard, made = 4096, 7, []
+
+    def guarded(shape, dtype=float, order="C"):
+        size = np.dtype(dtype).itemsize * int(np.prod(shape))
+        memory = np.full(around + size + around, guard, np.uint8)
+        made.append((memory, size))
+        return memory[around:around + size].view(dtype).reshape(shape, order=order)
+
+    def check():
+        assert made
+        for memory, size in made:
+            assert (memory[:around] == guard).all() and (memory[around + size:] == guard).all()
+
+    monkeypatch.setattr(np, "empty", guarded)
+    return check

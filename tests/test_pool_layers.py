@@ -21,6 +21,8 @@ from cyconv.layers import (
     SumPool,
 )
 from cyconv.network import Sequential
+from cyconv.selftest import geometries
+from cyconv.selftest.arrays import assert_same_bits, in_layout
 from cyconv.selftest.differences import assert_same_gradient, central_differences
 
 CASES = [
@@ -92,6 +94,39 @@ def test_both_layouts_give_the_same_bits(layer, shape):
     y_last, backward_last = layer.forward(stored(x, "channels_last"), {}, mode("channels_last"))
     np.testing.assert_array_equal(stored(y, "channels_last"), y_last)
     np.testing.assert_array_equal(stored(backward(y)[0], "channels_last"), backward_last(y_last)[0])
+
+
+@pytest.mark.parametrize("block", range(6))
+def test_maxima_and_gradients_have_the_bits_of_the_functions(block, isa, dtype, data_format):
+    for seed in range(50 * block, 50 * block + 50):
+        g = geometries.pooling(seed)
+        assert_same_as_functions(g.parameters, g.x_shape, seed, dtype, data_format, g.n_threads)
+
+
+@pytest.mark.parametrize("sizes", [(4, 3, 2), (6, 8), (3, 14), (9,), (2, 31), (5, 32), (4, 33), (2, 70), (1, 1)])
+@pytest.mark.parametrize("window", [{}, {"kernel_size": 1, "stride": 2}, {"stride": 3}, {"padding": 1}, {"dilation": 2},
+                                    {"kernel_size": 3, "padding": 1, "ceil_mode": True}, {"stride": 1, "padding": 1},
+                                    {"kernel_size": 16, "stride": 1, "padding": 8}])
+def test_windows_apart_and_overlapping_have_the_bits_of_the_functions(window, sizes, isa, dtype, data_format):
+    parameters = {"kernel_size": 2, "padding": "same" if min(sizes) < 3 and not window else 0} | window
+    if min(sizes) >= parameters.get("dilation", 1) + 1 or parameters["padding"]:
+        assert_same_as_functions(parameters, (3, 17, *sizes), 0, dtype, data_format, 2)
+
+
+def assert_same_as_functions(parameters, shape, seed, dtype, data_format, n_threads):
+    rng = np.random.default_rng(seed)
+    x = in_layout(rng.standard_normal(shape).astype(dtype), data_format)
+    x[rng.random(x.shape) < 0.2] = -np.inf
+    how = {"data_format": data_format, "n_threads": n_threads}
+    for layer, function in ((MaxPool, cyconv.max_pool), (MinPool, cyconv.min_pool)):
+        values, indices = function(x, **parameters, return_indices=True, **how)
+        dy = rng.standard_normal(values.shape).astype(dtype) * (rng.random(values.shape) < 0.8)
+        run = layer(**parameters).bind(x.shape, x.dtype, Mode(True, **how))
+        for factor in 2, 1:     # the second time into arrays full of other numbers
+            y, backward = run(factor * x, {})
+            dx = backward(factor * dy, {})
+        assert_same_bits(y, values, parameters, shape)
+        assert_same_bits(dx, cyconv.max_pool_backward(dy, indices, x.shape, **how), parameters, shape)
 
 
 def test_backward_belongs_to_its_own_call():

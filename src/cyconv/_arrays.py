@@ -1,8 +1,10 @@
 """What the user gave -> arrays the kernels accept, or an error that names the argument.
 
 Kernels read any strides, so an input is copied only to change its dtype, byte order or alignment.
-Inputs are never written.
+Inputs are never written. Arrays of our own start at a cache line.
 """
+
+from math import prod
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from ._geometry import MAX_ELEMENTS
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 LAYOUTS = ("channels_first", "channels_last")
+CACHE_LINE = 64
 
 
 def as_array(function, name, value):
@@ -66,3 +69,11 @@ def output_for(function, out, shape, dtype, inputs):
         raise ValueError(f"{function}: out must be C-contiguous, aligned and writeable")
     overlaps = any(a is not None and np.may_share_memory(a, out) for a in inputs)
     return (np.empty(shape, dtype) if overlaps else out), overlaps
+
+
+def aligned_zeros(shape, dtype):
+    """Zeros from the beginning of a cache line on, so that no vector lies in two of them."""
+    n_bytes = prod(shape) * dtype.itemsize
+    memory = np.zeros(n_bytes + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    return memory[start:start + n_bytes].view(dtype).reshape(shape)

@@ -360,19 +360,20 @@ class Sequential:
         layers, shapes = [self.layers[number] for number in order], [self.shapes[0]]
         for layer in layers:
             shapes.append(layer.output_shape(shapes[-1]))
-        n_leading = _blocks.n_leading(layers, shapes, n, self.dtype)
-        blocks, is_last = _blocks.Blocks(n, self.dtype, mode.n_threads), self.data_format == "channels_last"
-        plan = [(-1, blocks.enter(shapes[0], is_last))] if n_leading else []
-        before = None
+        n_leading, is_last = _blocks.n_leading(layers, shapes, n, self.dtype), self.data_format == "channels_last"
+        plan, before = [], None
+        if n_leading:
+            blocks = _blocks.Blocks(layers[:n_leading], shapes[:n_leading + 1], n, self.dtype, mode.n_threads)
+            plan.append((-1, blocks.enter(is_last)))
         for place, (number, layer) in enumerate(zip(order, layers)):
             mode = mode._replace(needs_input_grad=number > self._first,
                                  in_place=before is not None and not before.keeps_output)
             if place < n_leading:
-                plan.append((number, blocks.bind(layer, shapes[place], mode, place == 0)))
+                plan.append((number, blocks.bind(place, mode)))
             else:
                 plan.append((number, layer.bind((n, *self._as_stored(shapes[place])), self.dtype, mode)))
             if place + 1 == n_leading:
-                plan.append((number, blocks.leave(shapes[n_leading], is_last)))
+                plan.append((number, blocks.leave(is_last)))
             before = layer
         return plan
 

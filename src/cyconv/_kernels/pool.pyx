@@ -40,6 +40,8 @@ cdef struct Pool:
     real *y
     int64_t *index                 # flat index of the extreme in its plane, or NULL
     uint8_t *tap                   # number of its tap, or NULL
+    const uint8_t *tap_end
+    const Py_ssize_t *cells        # [tap]: where it is in x
     Py_ssize_t name[3]             # what tells taps apart in one or the other, from one to the next
     Py_ssize_t channel_blocks, row_blocks, column_blocks, n_items, scratch_size
     Py_ssize_t slab[3]             # taps that are in scratch at once
@@ -67,11 +69,18 @@ cdef void set_pool(Pool *g, cnp.ndarray x, cnp.ndarray y, cnp.ndarray table, cnp
 
 
 cdef void set_counts(Pool *g, cnp.ndarray counts, double divisor) noexcept:
+    cdef Py_ssize_t o
+    cdef bint is_constant = True
     cdef int i
     g.divisor = divisor
     g.counts[0] = <const Py_ssize_t *>cnp.PyArray_DATA(counts)
-    for i in range(2):
-        g.counts[i + 1] = g.counts[i] + g.n_out[i]
+    for i in range(3):
+        if i < 2:
+            g.counts[i + 1] = g.counts[i] + g.n_out[i]
+        for o in range(1, g.n_out[i]):
+            is_constant = is_constant and g.counts[i][o] == g.counts[i][0]
+    if divisor == 0 and is_constant:
+        g.divisor = <double>(g.counts[0][0] * g.counts[1][0] * g.counts[2][0])
 
 
 cdef inline double divisor(const Pool *g, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w) noexcept nogil:
@@ -107,9 +116,12 @@ cdef void put_divisors(const Pool *g, const Stretch *out, Py_ssize_t row, Run *r
         run.by[o] = <real>run.divisor[o]
 
 
-cdef inline void pool_outputs(const int kind, const int step, const Pool *g, const View *view, const Box *box, const Stretch *out,
+cdef inline void pool_outputs(const int kind, const int step, const int width, const Pool *g, const View *view, const Box *box, const Stretch *out,
                               bint first, bint last, Run *run) noexcept nogil:
-    """One slab of the taps of some outputs: the first, the last, or both. ``step`` 0: lanes are channels."""
+    """One slab of the taps of some outputs: the first, the last, or both. ``step`` 0: lanes are channels.
+
+    A row has ``width`` taps that follow each other, or 0.
+    """
     cdef const real *x = view.data + (place(g, 0, out.d) - box.out[0]) * view.out[0]
     cdef const real *row
     cdef Py_ssize_t o, h
@@ -126,11 +138,11 @@ cdef inline void pool_outputs(const int kind, const int step, const Pool *g, con
         if (kind == SUM_PASS or kind == LONG_SUM_PASS) and (h == out.h or g.counts[1][h] != g.counts[1][h - 1]):
             put_divisors(g, out, h - out.h, run)
         if step > 0:
-            pool_lanes(kind, step, g.p, &taps, row + (out.w - box.out[2]) * view.out[2], True, True, run, h - out.h, 0, 1)
+            pool_lanes(kind, step, width, g.p, &taps, row + (out.w - box.out[2]) * view.out[2], True, True, run, h - out.h, 0, 1)
             continue
         for o in range(out.n_columns):
             taps.first[2], taps.last[2] = first_tap(g, 2, out.w + o, box), last_tap(g, 2, out.w + o, box)
-            pool_lanes(kind, 1, g.p, &taps, row + (place(g, 2, out.w + o) - box.out[2]) * view.out[2], first, last, run, o, o, 0)
+            pool_lanes(kind, 1, 0, g.p, &taps, row + (place(g, 2, out.w + o) - box.out[2]) * view.out[2], first, last, run, o, o, 0)
 
 
 cdef inline void run_pass(const int kind, const Pool *g, View *view, Box *box, const Stretch *out, real *scratch, Run *run) noexcept nogil:
@@ -139,11 +151,15 @@ cdef inline void run_pass(const int kind, const Pool *g, View *view, Box *box, c
         if n_slabs > 1:
             view_slab(g, slab, box, scratch, view)
         if not g.by_rows:
-            pool_outputs(kind, 0, g, view, box, out, slab == 0, slab == n_slabs - 1, run)
+            pool_outputs(kind, 0, 0, g, view, box, out, slab == 0, slab == n_slabs - 1, run)
         elif g.axis[2].stride == 1:
-            pool_outputs(kind, 1, g, view, box, out, True, True, run)
+            pool_outputs(kind, 1, 0, g, view, box, out, True, True, run)
+        elif kind <= SUM_PASS and g.axis[2].n_taps == 2 and g.axis[2].step == 1:
+            pool_outputs(kind, 2, 2, g, view, box, out, True, True, run)
+        elif kind <= SUM_PASS and g.axis[2].n_taps == 3 and g.axis[2].step == 1:
+            pool_outputs(kind, 2, 3, g, view, box, out, True, True, run)
         else:
-            pool_outputs(kind, 2, g, view, box, out, True, True, run)
+            pool_outputs(kind, 2, 0, g, view, box, out, True, True, run)
 
 
 cdef void run_passes(const Pool *g, View *view, Box *box, const Stretch *out, real *scratch, Run *run) noexcept nogil:
@@ -183,22 +199,32 @@ cdef inline bint any_negative(const whole_element *taps, Py_ssize_t n) noexcept 
     return bits < 0
 
 
-cdef inline void put_names(const Pool *g, const whole_element *taps, Py_ssize_t n, int64_t corner, Py_ssize_t corner_step,
-                           Py_ssize_t at, Py_ssize_t step) noexcept nogil:
-    """Of the taps of n lanes, whose windows begin ``corner_step`` cells apart, into g.tap or g.index."""
-    cdef Py_ssize_t i
-    if g.tap != NULL and step == 1:
-        for i in range(n):
-            g.tap[at + i] = <uint8_t>taps[i]
-    elif g.tap != NULL:
-        for i in range(n):
-            g.tap[at + i * step] = <uint8_t>taps[i]
-    elif step == 1:
-        for i in range(n):
-            g.index[at + i] = corner + i * corner_step + taps[i]
-    else:
-        for i in range(n):
-            g.index[at + i * step] = corner + i * corner_step + taps[i]
+cdef inline void put_bytes(uint8_t *out, Py_ssize_t step, const whole_element *taps, Py_ssize_t n, Py_ssize_t vectors) noexcept nogil:
+    """n numbers of taps, the first as whole vectors where they follow each other."""
+    cdef Py_ssize_t block, i
+    for block in range(vectors if step == 1 else 0):
+        for i in range(LANES):
+            out[i] = <uint8_t>taps[i]
+        out += LANES
+        taps += LANES
+        n -= LANES
+    for i in range(n):
+        out[i * step] = <uint8_t>taps[i]
+
+
+cdef inline void put_cells_of_plane(int64_t *out, Py_ssize_t step, const whole_element *taps, Py_ssize_t n, Py_ssize_t vectors,
+                                    int64_t corner, Py_ssize_t corner_step) noexcept nogil:
+    """The same for flat cells; from lane to lane windows begin ``corner_step`` cells later."""
+    cdef Py_ssize_t block, i
+    for block in range(vectors if step == 1 else 0):
+        for i in range(LANES):
+            out[i] = corner + i * corner_step + taps[i]
+        corner += LANES * corner_step
+        out += LANES
+        taps += LANES
+        n -= LANES
+    for i in range(n):
+        out[i * step] = corner + i * corner_step + taps[i]
 
 
 cdef void put_index(const Pool *g, const Stretch *out, Run *run, Py_ssize_t at) noexcept nogil:
@@ -207,20 +233,28 @@ cdef void put_index(const Pool *g, const Stretch *out, Run *run, Py_ssize_t at) 
     cdef Py_ssize_t step = axes[2].y if g.by_rows else g.y_c, corner_step = axes[2].stride if g.by_rows else 0
     cdef int64_t corner
     cdef whole_element *taps
-    cdef Py_ssize_t line, i, h, w, to
+    cdef Py_ssize_t line, i, h, w, to, vectors
+    cdef bint has_infinite = any_negative(run.tap, run.lines * run.room)
     for line in range(run.lines):
         h, w = out.h + (line if g.by_rows else 0), out.w + (0 if g.by_rows else line)
         to = at + line * (axes[1].y if g.by_rows else axes[2].y)
         taps = run.tap + line * run.room
-        if any_negative(taps, run.lanes):
+        if has_infinite:
             for i in range(run.lanes):
                 if taps[i] < 0:
                     taps[i] = <whole_element>name_of_first(g, out.d, h, w + i if g.by_rows else w)
+        # The last vector of a row may reach into rows that follow in memory and are written next.
+        vectors = run.lanes // LANES
+        if g.by_rows and axes[1].y == run.lanes and run.room <= (run.lines - line) * run.lanes:
+            vectors = run.room // LANES
+        if g.tap != NULL:
+            put_bytes(g.tap + to, step, taps, run.lanes, vectors)
+            continue
         corner = (((axes[0].start + place(g, 0, out.d) * axes[0].stride) * axes[1].n_in
                    + axes[1].start + place(g, 1, h) * axes[1].stride) * axes[2].n_in
                   + axes[2].start + place(g, 2, w) * axes[2].stride)
-        put_names(g, taps, run.lanes, corner, corner_step, to, step)
-        if name_of_first(g, out.d, h, w) == NO_CELL and g.index != NULL:
+        put_cells_of_plane(g.index + to, step, taps, run.lanes, vectors, corner, corner_step)
+        if name_of_first(g, out.d, h, w) == NO_CELL:
             for i in range(run.lanes):
                 g.index[to + i * step] = NO_CELL
 
@@ -358,10 +392,10 @@ cdef Py_ssize_t largest_scratch(const Pool *g, Py_ssize_t rows, Py_ssize_t colum
 
 
 cdef bint reads_rows(const Pool *g) noexcept nogil:
-    """Whether the outputs of a row read cells of memory that are 1 or 2 apart, and are enough for half a vector."""
+    """Whether the outputs of a row read cells of memory that are 1 or 2 apart, and fill half a vector."""
     cdef const Axis *axis = &g.axis[2]
     cdef Py_ssize_t o
-    if axis.x != 1 or axis.y != 1 or axis.stride > 2 or axis.n_out != g.n_out[2] or g.n_out[2] < LANES // 2:
+    if axis.x != 1 or axis.y != 1 or axis.stride > 2 or axis.n_out != g.n_out[2] or 2 * g.n_out[2] < LANES:
         return False
     for o in range(g.n_out[2]):
         if place(g, 2, o) != o or g.windows[2][3 * o + 2] == 0:
@@ -469,8 +503,35 @@ def sum_pool(cnp.ndarray x, cnp.ndarray y, cnp.ndarray table, cnp.ndarray window
     cdef Pool g
     set_pool(&g, x, y, table, windows, channels_last)
     set_counts(&g, counts, divisor)
+    if in_double and is_one_run(&g):
+        with nogil:
+            sum_planes(&g, n_threads)
+        return
     g.passes[0] = LONG_SUM_PASS if in_double else SUM_PASS
+    g.name[0], g.name[1], g.name[2] = g.axis[1].n_taps * g.axis[2].n_taps, g.axis[2].n_taps, 1
     pool_forward(&g, n_threads)
+
+
+cdef bint is_one_run(const Pool *g) noexcept nogil:
+    """Whether the only window is the plane, whose cells follow each other in memory."""
+    cdef Py_ssize_t size = 1
+    cdef int i
+    for i in range(2, -1, -1):
+        if g.n_out[i] != 1 or place(g, i, 0) != 0 or g.windows[i][1] != 0 or g.windows[i][2] != g.axis[i].n_in:
+            return False
+        if g.axis[i].start != 0 or g.axis[i].n_in > 1 and (g.axis[i].x != size or g.axis[i].step != 1):
+            return False
+        size *= g.axis[i].n_in
+    return True
+
+
+cdef void sum_planes(const Pool *g, int n_threads) noexcept nogil:
+    cdef Py_ssize_t size = g.axis[0].n_in * g.axis[1].n_in * g.axis[2].n_in, planes = g.batch * g.channels, i, plane
+    cdef double by = divisor(g, 0, 0, 0)
+    for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
+        for plane in range(part(planes, n_threads, i), part(planes, n_threads, i + 1)):
+            g.y[plane // g.channels * g.y_n + plane % g.channels * g.y_c] = <real>(
+                sum_of_run(g.x + plane // g.channels * g.x_n + plane % g.channels * g.x_c, size) / by)
 
 
 def lp_pool(cnp.ndarray x, cnp.ndarray y, cnp.ndarray table, cnp.ndarray windows, double p, bint channels_last, int n_threads):

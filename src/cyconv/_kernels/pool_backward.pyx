@@ -1,15 +1,289 @@
-# Gradients of pooling, and moving values by the indices of maxima.
+# Gradients of pooling: what a cell of the input receives from the windows that hold it.
 #
-# What an input cell receives is added up in the order of the outputs, whatever the layout and the
-# number of threads: a plane has one thread. In a Pool, x is here what has the shape of the input and
-# y what has the shape of the outputs, whichever of them is written; all arrays are C-contiguous.
+# It is added up in the order of the outputs, whatever the layout and the number of threads: a plane has
+# one thread. In a Pool, x is here what has the shape of the input and y what has the shape of the
+# outputs, whichever of them is written; all arrays are C-contiguous, and cells that receive nothing are 0.
+#
+# Gradients of sums go by rows: those of a row of outputs, over their divisors and with zeros between
+# them, stand in scratch so that every cell of a row of the input finds those that it receives at the
+# same few steps. Lanes are the cells of the row, each with all its channels where these are last.
+# Windows without common cells are written once, by pool_index.pyx; bins of an adaptive pooling have no
+# common steps and are filled one by one.
+
+cdef enum:
+    SPACED_BYTES = 1 << 17     # scratch for rows of outputs
+    MAX_ROWS = 256
 
 cdef enum Backward:
-    SUM_BACKWARD
+    PUT_ROWS           # x[any cell of o] += y[o] / divisor
+    ADD_BINS
+    PUT_CHANNELS       # x[any cell of o] = y[o] / divisor: lanes are channels
+    PUT_PAIRS          # the same with the outputs of a row as lanes, which have 2 taps along it
     LP_BACKWARD
+    ADD_AT_TAP         # x[cell of tap[o]] += y[o]
+    PUT_CHANNELS_AT_TAP    # x[any cell of o] = y[o] if tap[o] is this one, else 0: lanes are channels
+    PUT_PAIRS_AT_TAP       # or outputs of a row
     ADD_AT_INDEX       # x[index[o]] += y[o]
     PUT_AT_INDEX       # x[index[o]] = y[o]
     GET_AT_INDEX       # y[o] = x[index[o]]
+
+
+cdef inline Py_ssize_t corner_of(const Pool *g, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w) noexcept nogil:
+    """Where tap 0 of an output would be in x."""
+    return ((g.axis[0].start + place(g, 0, d) * g.axis[0].stride) * g.axis[0].x
+            + (g.axis[1].start + place(g, 1, h) * g.axis[1].stride) * g.axis[1].x
+            + (g.axis[2].start + place(g, 2, w) * g.axis[2].stride) * g.axis[2].x)
+
+
+cdef void clear_cells(const Pool *g, real *dx, Py_ssize_t n) noexcept nogil:
+    """n channels of all cells."""
+    cdef Py_ssize_t i, size = g.axis[0].n_in * g.axis[1].n_in * g.axis[2].n_in
+    if n == g.channels or g.x_c != 1:
+        memset(dx, 0, size * n * sizeof(real))
+    else:
+        for i in range(size if n > 0 else 0):
+            memset(dx + i * g.axis[2].x, 0, n * sizeof(real))
+
+
+cdef bint are_apart(const Pool *g) noexcept nogil:
+    """Whether no cell is in two windows."""
+    cdef int i
+    for i in range(3):
+        if g.axis[i].n_out > 1 and g.axis[i].stride <= (g.axis[i].n_taps - 1) * g.axis[i].step:
+            return False
+    return True
+
+
+cdef bint tile_plane(const Pool *g) noexcept nogil:
+    """Whether each cell is in one window."""
+    cdef const Axis *axis
+    cdef int i
+    for i in range(3):
+        axis = &g.axis[i]
+        if (axis.start != 0 or axis.stride != axis.n_taps or axis.n_in != axis.n_out * axis.stride
+                or (axis.step != 1 and axis.n_taps > 1)):
+            return False
+    return True
+
+
+# ---------------------------------------------------------------- sums
+
+cdef inline vec divisors(const Pool *g, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w, Py_ssize_t n, Py_ssize_t channels) noexcept nogil:
+    """Of n lanes, at most LANES, that begin at output w of a row with so many channels side by side."""
+    cdef real by[LANES]
+    cdef Py_ssize_t i
+    if g.divisor != 0:
+        return splat(<real>g.divisor)
+    for i in range(LANES):
+        by[i] = <real>divisor(g, d, h, w + i // channels) if i < n else 1
+    return load(by)
+
+
+cdef inline void space_out(const Pool *g, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w0, Py_ssize_t w1, const real *dy, Py_ssize_t n,
+                           real *cells) noexcept nogil:
+    """Of outputs w0 to w1 - 1 of a row and n channels: over their divisors, each a stride behind the other."""
+    cdef Py_ssize_t stride = g.axis[2].stride, block, w, i, m
+    cdef real part[LANES]
+    cdef vec grad
+    if g.axis[2].y != 1:
+        for w in range(w0, w1):
+            for block in range(ceil_div(n, LANES)):
+                i, m = block * LANES, min(LANES, n - block * LANES)
+                grad = load_part(dy + w * g.axis[2].y + i, m) / divisors(g, d, h, w, m, n)
+                store_part(cells + (w - w0) * stride * n + i, grad, m)
+        return
+    for block in range(ceil_div(w1 - w0, LANES)):
+        w = w0 + block * LANES
+        m = min(LANES, w1 - w)
+        grad = load_part(dy + w, m) / divisors(g, d, h, w, m, 1)
+        if stride == 1:
+            store_part(cells, grad, m)
+        elif stride == 2:
+            store_pairs(cells, grad, splat(0), m)
+        else:
+            store(part, grad)
+            for i in range(m):
+                cells[i * stride] = part[i]
+        cells += m * stride
+
+
+cdef inline void add_spaced(const int V, const real **rows, Py_ssize_t n_rows, Py_ssize_t n_taps, Py_ssize_t step, Py_ssize_t from_row,
+                            real *dx, Py_ssize_t n) noexcept nogil:
+    """n lanes of dx, at most V vectors: what the taps of some rows of outputs give them, the last tap first."""
+    cdef vec sum[GROUP]
+    cdef const real *cells
+    cdef Py_ssize_t row, k
+    cdef int v
+    for v in range(V):
+        sum[v] = splat(0)
+    for row in range(n_rows):
+        cells = rows[row] + from_row
+        for k in range(n_taps):
+            for v in range(V):
+                sum[v] = sum[v] + load(cells + k * step + v * LANES)
+    for v in range(V - 1):
+        store(dx + v * LANES, sum[v])
+    if n == V * LANES:
+        store(dx + (V - 1) * LANES, sum[V - 1])
+    else:
+        store_part(dx + (V - 1) * LANES, sum[V - 1], n - (V - 1) * LANES)
+
+
+cdef inline void put_run(const real **rows, Py_ssize_t n_rows, Py_ssize_t n_taps, Py_ssize_t step, Py_ssize_t from_row, real *dx,
+                         Py_ssize_t n) noexcept nogil:
+    """The same for any number of lanes."""
+    cdef Py_ssize_t i = 0
+    while n - i > LANES:
+        add_spaced(GROUP, rows, n_rows, n_taps, step, from_row + i, dx + i, min(GROUP * LANES, n - i))
+        i += GROUP * LANES
+    if i < n:
+        add_spaced(1, rows, n_rows, n_taps, step, from_row + i, dx + i, n - i)
+
+
+cdef inline void put_row(const Pool *g, const real **rows, Py_ssize_t n_rows, real *row, Py_ssize_t columns, Py_ssize_t n) noexcept nogil:
+    """A row of cells of n channels: as one run of lanes where these are all channels."""
+    cdef Py_ssize_t n_taps = g.axis[2].n_taps, step = g.axis[2].step * n, w
+    if n != g.axis[2].x:
+        for w in range(columns):
+            put_run(rows, n_rows, n_taps, step, w * n, row + w * g.axis[2].x, n)
+    elif n_taps == 3 and step == 1:
+        put_run(rows, n_rows, 3, 1, 0, row, columns)
+    else:
+        put_run(rows, n_rows, n_taps, step, 0, row, columns * n)
+
+
+cdef inline Py_ssize_t reach_of(const Axis *axis) noexcept nogil:
+    return (axis.n_taps - 1) * axis.step
+
+
+cdef inline Py_ssize_t first_over(const Axis *axis, Py_ssize_t cell) noexcept nogil:
+    """The first output whose window begins so late that it may hold a cell."""
+    return clip(ceil_div(cell - axis.start - reach_of(axis), axis.stride), 0, axis.n_out)
+
+
+cdef inline Py_ssize_t last_over(const Axis *axis, Py_ssize_t cell) noexcept nogil:
+    """One after the last output whose window begins early enough."""
+    return clip(ceil_div(cell - axis.start + 1, axis.stride), 0, axis.n_out)
+
+
+cdef inline bint holds(const Axis *axis, Py_ssize_t o, Py_ssize_t cell) noexcept nogil:
+    return axis.step == 1 or (cell - axis.start - o * axis.stride) % axis.step == 0
+
+
+cdef inline Py_ssize_t spaced_rows(const Axis *axis) noexcept nogil:
+    """Outputs that may hold a cell, and the next one, which is spaced out before it is needed."""
+    return min(reach_of(axis) // axis.stride + 2, axis.n_out)
+
+
+cdef inline Py_ssize_t row_length(const Pool *g, Py_ssize_t columns, Py_ssize_t n) noexcept nogil:
+    """Reals of scratch that some columns of n channels read of a row of outputs."""
+    return (reach_of(&g.axis[2]) + columns) * n + GROUP * LANES
+
+
+cdef inline Py_ssize_t next_slot(Py_ssize_t slot, Py_ssize_t height) noexcept nogil:
+    return slot + 1 if slot + 1 < height else 0
+
+
+cdef void put_columns(const Pool *g, const real *dy, real *dx, Py_ssize_t i_d, Py_ssize_t first, Py_ssize_t columns, Py_ssize_t n,
+                      real *scratch) noexcept nogil:
+    """All that some columns of n channels receive at one depth. Row h of outputs stands in slot h % height of scratch."""
+    cdef const Axis *axes = &g.axis[0]
+    cdef Py_ssize_t height = spaced_rows(&axes[1]), length = row_length(g, columns, n)
+    cdef Py_ssize_t w0 = first_over(&axes[2], first), w1 = max(last_over(&axes[2], first + columns - 1), w0)
+    cdef Py_ssize_t d0 = first_over(&axes[0], i_d), d1 = last_over(&axes[0], i_d), h0 = 0, h1 = 0, slot0 = 0
+    cdef Py_ssize_t begin = first - axes[2].start - reach_of(&axes[2]), spaced = 0, spaced_slot = 0, n_rows, i_h, d, h, slot
+    cdef real *cells = scratch + (w0 * axes[2].stride - begin) * n
+    cdef const real *rows[MAX_ROWS]
+    for i_h in range(axes[1].n_in):
+        while h1 < g.n_out[1] and axes[1].start + h1 * axes[1].stride <= i_h:
+            h1 += 1
+        while h0 < h1 and axes[1].start + h0 * axes[1].stride + reach_of(&axes[1]) < i_h:
+            h0, slot0 = h0 + 1, next_slot(slot0, height)
+        while spaced < min(h1 + 1, g.n_out[1]):
+            for d in range(d0, d1):
+                space_out(g, d, spaced, w0, w1, dy + d * axes[0].y + spaced * axes[1].y, n, cells + ((d - d0) * height + spaced_slot) * length)
+            spaced, spaced_slot = spaced + 1, next_slot(spaced_slot, height)
+        n_rows = 0
+        for d in range(d0, d1):
+            slot = slot0
+            for h in range(h0, h1):
+                if holds(&axes[0], d, i_d) and holds(&axes[1], h, i_h):
+                    rows[n_rows] = scratch + ((d - d0) * height + slot) * length
+                    n_rows += 1
+                slot = next_slot(slot, height)
+        put_row(g, rows, n_rows, dx + i_d * axes[0].x + i_h * axes[1].x + first * axes[2].x, columns, n)
+
+
+cdef Py_ssize_t columns_at_once(const Pool *g, Py_ssize_t n) noexcept nogil:
+    """Of n channels: those whose rows fit into scratch."""
+    cdef Py_ssize_t rows = spaced_rows(&g.axis[0]) * spaced_rows(&g.axis[1])
+    return (SPACED_BYTES // <Py_ssize_t>sizeof(real) // rows - GROUP * LANES) // n - reach_of(&g.axis[2])
+
+
+cdef void put_rows(const Pool *g, const real *dy, real *dx, Py_ssize_t n, real *scratch) noexcept nogil:
+    """All that n channels receive."""
+    cdef Py_ssize_t n_in = g.axis[2].n_in, blocks = ceil_div(n_in, columns_at_once(g, n)), block, first, columns, d
+    for block in range(blocks):
+        first = part(n_in, blocks, block)
+        columns = part(n_in, blocks, block + 1) - first
+        fill_cells(scratch, spaced_rows(&g.axis[0]) * spaced_rows(&g.axis[1]) * row_length(g, columns, n), 0)
+        for d in range(g.axis[0].n_in):
+            put_columns(g, dy, dx, d, first, columns, n, scratch)
+
+
+cdef inline void add_to_run(real *dx, real grad, Py_ssize_t n, Py_ssize_t step) noexcept nogil:
+    cdef Py_ssize_t i
+    if step == 1:
+        for i in range(n):
+            dx[i] += grad
+    else:
+        for i in range(n):
+            dx[i * step] += grad
+
+
+cdef void add_bins(const Pool *g, const real *dy, real *dx, Py_ssize_t n) noexcept nogil:
+    """All outputs of n channels, cell by cell; added to 0, as -0 becomes 0 in a sum."""
+    cdef const Axis *axes = &g.axis[0]
+    cdef Py_ssize_t d, h, w, t, r, s, i, at, cell
+    cdef const Py_ssize_t *span
+    cdef real by
+    if n == 1 and is_one_run(g):
+        fill_cells(dx, axes[0].n_in * axes[1].n_in * axes[2].n_in, 0 + dy[0] / <real>divisor(g, 0, 0, 0))
+        return
+    clear_cells(g, dx, n)
+    for d in range(g.n_out[0]):
+        for h in range(g.n_out[1]):
+            for w in range(g.n_out[2]):
+                at, by = d * axes[0].y + h * axes[1].y + w * axes[2].y, <real>divisor(g, d, h, w)
+                span = g.windows[2] + 3 * w
+                for t in range(g.windows[0][3 * d + 1], g.windows[0][3 * d + 1] + g.windows[0][3 * d + 2]):
+                    for r in range(g.windows[1][3 * h + 1], g.windows[1][3 * h + 1] + g.windows[1][3 * h + 2]):
+                        cell = corner_of(g, d, h, w) + t * axes[0].step * axes[0].x + r * axes[1].step * axes[1].x
+                        if n == 1:
+                            add_to_run(dx + cell + span[1] * axes[2].step * axes[2].x, dy[at] / by, span[2], axes[2].step * axes[2].x)
+                            continue
+                        for s in range(span[1], span[1] + span[2]):
+                            for i in range(n):
+                                dx[cell + s * axes[2].step * axes[2].x + i] += dy[at + i] / by
+
+
+cdef bint goes_by_rows(const Pool *g) noexcept nogil:
+    """Whether windows are ordinary ones, output o at place o, and not too large for the scratch."""
+    cdef Py_ssize_t n = min(g.channels, BLOCK) if g.x_c == 1 else 1, o
+    cdef int i
+    if (columns_at_once(g, n) < min(reach_of(&g.axis[2]) + 1, g.axis[2].n_in)
+            or spaced_rows(&g.axis[0]) * spaced_rows(&g.axis[1]) > MAX_ROWS):
+        return False
+    for i in range(3):
+        if g.axis[i].n_out != g.n_out[i]:
+            return False
+        for o in range(g.n_out[i]):
+            if place(g, i, o) != o:
+                return False
+    return True
+
+
+# ---------------------------------------------------------------- norms
 
 cdef struct Gradients:
     # One output of some channels.
@@ -18,14 +292,12 @@ cdef struct Gradients:
     bint found[BLOCK]  # the largest |x|, which alone receives the gradient of p = infinity
 
 
-cdef inline void spread(const int kind, double p, const real *x, real *dx, Py_ssize_t n, Py_ssize_t step, Gradients *y) noexcept nogil:
+cdef inline void spread(double p, const real *x, real *dx, Py_ssize_t n, Py_ssize_t step, Gradients *y) noexcept nogil:
     """What one tap of an output receives, in n lanes."""
     cdef Py_ssize_t i
     cdef double value
     for i in range(n):
-        if kind == SUM_BACKWARD:
-            dx[i * step] += y.grad[i]
-        elif p != HUGE_VAL:
+        if p != HUGE_VAL:
             # fma: the rounding must not depend on whether the processor has it.
             dx[i * step] = <real>fma(<double>y.grad[i], lp_slope(p, x[i * step], y.norm[i]), <double>dx[i * step])
         else:
@@ -35,153 +307,106 @@ cdef inline void spread(const int kind, double p, const real *x, real *dx, Py_ss
                 dx[i * step] += -y.grad[i] if value < 0 else y.grad[i]
 
 
-cdef inline void spread_planes(const int kind, const Pool *g, const real *x, const real *norm, const real *dy, real *dx,
-                               Py_ssize_t n) noexcept nogil:
-    """All outputs of n channels; x is None and norm is None for sums."""
+cdef void spread_planes(const Pool *g, const real *x, const real *norm, const real *dy, real *dx, Py_ssize_t n) noexcept nogil:
+    """All outputs of n channels."""
     cdef const Axis *axes = &g.axis[0]
     cdef Gradients lanes
-    cdef Py_ssize_t d, h, w, t, r, s, i, at, corner, cell
-    cdef real by
+    cdef Py_ssize_t d, h, w, t, r, s, i, at, cell
     for d in range(g.n_out[0]):
         for h in range(g.n_out[1]):
             for w in range(g.n_out[2]):
-                by = <real>divisor(g, d, h, w)
                 at = d * axes[0].y + h * axes[1].y + w * axes[2].y
                 for i in range(n):
-                    lanes.grad[i] = dy[at + i * g.y_c] / by if kind == SUM_BACKWARD else dy[at + i * g.y_c]
-                    if kind == LP_BACKWARD:
-                        lanes.norm[i], lanes.found[i] = norm[at + i * g.y_c], False
-                corner = ((axes[0].start + place(g, 0, d) * axes[0].stride) * axes[0].x
-                          + (axes[1].start + place(g, 1, h) * axes[1].stride) * axes[1].x
-                          + (axes[2].start + place(g, 2, w) * axes[2].stride) * axes[2].x)
+                    lanes.grad[i], lanes.norm[i], lanes.found[i] = dy[at + i * g.y_c], norm[at + i * g.y_c], False
                 for t in range(g.windows[0][3 * d + 1], g.windows[0][3 * d + 1] + g.windows[0][3 * d + 2]):
                     for r in range(g.windows[1][3 * h + 1], g.windows[1][3 * h + 1] + g.windows[1][3 * h + 2]):
                         for s in range(g.windows[2][3 * w + 1], g.windows[2][3 * w + 1] + g.windows[2][3 * w + 2]):
-                            cell = corner + t * axes[0].step * axes[0].x + r * axes[1].step * axes[1].x + s * axes[2].step * axes[2].x
-                            spread(kind, g.p, x + cell, dx + cell, n, g.x_c, &lanes)
+                            cell = corner_of(g, d, h, w) + t * axes[0].step * axes[0].x + r * axes[1].step * axes[1].x + s * axes[2].step * axes[2].x
+                            spread(g.p, x + cell, dx + cell, n, g.x_c, &lanes)
 
 
-cdef void move_planes(const int kind, const Pool *g, Py_ssize_t x_at, Py_ssize_t y_at, Py_ssize_t n) noexcept nogil:
-    """A plane is one axis here."""
-    cdef real *x = <real *>g.x + x_at
-    cdef Py_ssize_t o, i, at, cell
-    for o in range(g.n_out[2]):
-        for i in range(n):
-            at = y_at + o * g.axis[2].y + i * g.y_c
-            cell = g.index[at] * g.axis[2].x + i * g.x_c
-            if g.index[at] < 0:
-                if kind == GET_AT_INDEX:
-                    g.y[at] = 0
-            elif kind == ADD_AT_INDEX:
-                x[cell] += g.y[at]
-            elif kind == PUT_AT_INDEX:
-                x[cell] = g.y[at]
-            else:
-                g.y[at] = x[cell]
+# ---------------------------------------------------------------- planes
 
+cdef bint backward_block(int kind, const Pool *g, const real *x, const real *norm, Py_ssize_t sample, Py_ssize_t channel,
+                         Py_ssize_t n, real *scratch) noexcept nogil:
+    """At most BLOCK channels of a sample; False, with nothing written, if an index is outside its plane.
 
-cdef inline void backward_block(int kind, const Pool *g, const real *x, const real *norm, Py_ssize_t sample, Py_ssize_t channel,
-                                Py_ssize_t n) noexcept nogil:
-    """At most BLOCK channels of a sample. The literals make the compiler write one body per kind."""
+    The literals make the compiler write one body per kind.
+    """
     cdef Py_ssize_t x_at = sample * g.x_n + channel * g.x_c, y_at = sample * g.y_n + channel * g.y_c
+    cdef const real *dy = g.y + y_at
     cdef real *dx = <real *>g.x + x_at
-    if kind == SUM_BACKWARD and n == 1:
-        spread_planes(SUM_BACKWARD, g, dx, dx, g.y + y_at, dx, 1)
-    elif kind == SUM_BACKWARD:
-        spread_planes(SUM_BACKWARD, g, dx, dx, g.y + y_at, dx, n)
-    elif kind == LP_BACKWARD:
-        spread_planes(LP_BACKWARD, g, x + x_at, norm + y_at, g.y + y_at, dx, n)
-    elif kind == ADD_AT_INDEX:
-        move_planes(ADD_AT_INDEX, g, x_at, y_at, n)
-    elif kind == PUT_AT_INDEX:
-        move_planes(PUT_AT_INDEX, g, x_at, y_at, n)
-    else:
-        move_planes(GET_AT_INDEX, g, x_at, y_at, n)
+    if kind >= ADD_AT_INDEX and has_outside(g, y_at, n):
+        return False
+    if kind != GET_AT_INDEX and kind > ADD_BINS and not (is_put(kind) and tile_plane(g)):
+        clear_cells(g, dx, n)
+    if kind == PUT_ROWS: put_rows(g, dy, dx, n, scratch)
+    elif kind == ADD_BINS: add_bins(g, dy, dx, n)
+    elif kind == PUT_CHANNELS: put_planes(False, False, g, dy, NULL, dx, n)
+    elif kind == PUT_PAIRS: put_planes(False, True, g, dy, NULL, dx, n)
+    elif kind == LP_BACKWARD: spread_planes(g, x + x_at, norm + y_at, dy, dx, n)
+    elif kind == ADD_AT_TAP: add_at_taps(g, dy, g.tap + y_at, dx, n)
+    elif kind == PUT_CHANNELS_AT_TAP: put_planes(True, False, g, dy, g.tap + y_at, dx, n)
+    elif kind == PUT_PAIRS_AT_TAP: put_planes(True, True, g, dy, g.tap + y_at, dx, n)
+    elif kind == ADD_AT_INDEX and g.axis[2].x > 1: move_planes(ADD_AT_INDEX, True, g, x_at, y_at, n)
+    elif kind == ADD_AT_INDEX: move_planes(ADD_AT_INDEX, False, g, x_at, y_at, n)
+    elif kind == PUT_AT_INDEX: move_planes(PUT_AT_INDEX, g.axis[2].x > 1, g, x_at, y_at, n)
+    elif kind == GET_AT_INDEX: move_planes(GET_AT_INDEX, g.axis[2].x > 1, g, x_at, y_at, n)
+    return True
 
 
-cdef void backward_task(int kind, const Pool *g, const real *x, const real *norm, Py_ssize_t sample, Py_ssize_t first,
-                        Py_ssize_t last) noexcept nogil:
-    cdef Py_ssize_t block
+cdef Py_ssize_t backward_task(int kind, const Pool *g, const real *x, const real *norm, Py_ssize_t sample, Py_ssize_t first,
+                              Py_ssize_t last, real *scratch) noexcept nogil:
+    """How many blocks of channels had to be left out."""
+    cdef Py_ssize_t left_out = 0, block
     for block in range(ceil_div(last - first, BLOCK)):
-        backward_block(kind, g, x, norm, sample, first + block * BLOCK, min(BLOCK, last - first - block * BLOCK))
+        left_out += not backward_block(kind, g, x, norm, sample, first + block * BLOCK, min(BLOCK, last - first - block * BLOCK),
+                                       scratch)
+    return left_out
 
 
-cdef void pool_backward(int kind, const Pool *g, const real *x, const real *norm, bint channels_last, int n_threads) noexcept nogil:
-    """Single planes to threads, or blocks of channels where these are last."""
-    cdef Py_ssize_t blocks = g.channels, tasks, task, i
+cdef Py_ssize_t pool_backward(int kind, const Pool *g, const real *x, const real *norm, bint channels_last, int n_threads, real *scratch) noexcept nogil:
+    """Single planes to threads, or blocks of channels where these are last. How many had to be left out.
+
+    Each thread has SPACED_BYTES of scratch if the kind is PUT_ROWS.
+    """
+    cdef Py_ssize_t blocks = g.channels, left_out = 0, tasks, task, i
     if channels_last:
         blocks = 1 if g.batch >= n_threads else min(g.channels, n_threads)
     tasks = g.batch * blocks
     for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
         for task in range(part(tasks, n_threads, i), part(tasks, n_threads, i + 1)):
-            backward_task(kind, g, x, norm, task // blocks, part(g.channels, blocks, task % blocks),
-                          part(g.channels, blocks, task % blocks + 1))
+            left_out += backward_task(kind, g, x, norm, task // blocks, part(g.channels, blocks, task % blocks),
+                                      part(g.channels, blocks, task % blocks + 1), scratch + i * (SPACED_BYTES // sizeof(real)))
+    return left_out
 
 
 def sum_pool_backward(cnp.ndarray dy, cnp.ndarray dx, cnp.ndarray table, cnp.ndarray windows, cnp.ndarray counts,
                       double divisor, bint channels_last, int n_threads):
-    """Spread dy over ``divisor``, or over ``counts``, into the cells of each window of the zeroed dx."""
+    """dy over ``divisor``, or over ``counts``, added up in the cells of each window."""
     cdef Pool g
+    cdef int kind = ADD_BINS
     set_pool(&g, dx, dy, table, windows, channels_last)
     set_counts(&g, counts, divisor)
+    cdef real *scratch = NULL
+    if goes_by_rows(&g):
+        kind = put_kind(&g)
+        kind = PUT_ROWS if kind == ADD_AT_TAP else PUT_PAIRS if kind == PUT_PAIRS_AT_TAP else PUT_CHANNELS
+    if kind == PUT_ROWS:
+        scratch = <real *>malloc(SPACED_BYTES * n_threads)
+        if scratch == NULL:
+            raise MemoryError("cyconv: no memory for the scratch of the pooling")
     with nogil:
-        pool_backward(SUM_BACKWARD, &g, NULL, NULL, channels_last, n_threads)
+        pool_backward(kind, &g, NULL, NULL, channels_last, n_threads, scratch)
+        free(scratch)
 
 
 def lp_pool_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray norm, cnp.ndarray dx, cnp.ndarray table, cnp.ndarray windows,
                      double p, bint channels_last, int n_threads):
-    """Spread dy by the slopes of the norm at x into the zeroed dx."""
+    """dy times the slopes of the norm at x, added up in the cells of each window."""
     cdef Pool g
     set_pool(&g, dx, dy, table, windows, channels_last)
     g.p = p
     with nogil:
         pool_backward(LP_BACKWARD, &g, <const real *>cnp.PyArray_DATA(x), <const real *>cnp.PyArray_DATA(norm), channels_last,
-                      n_threads)
-
-
-cdef Py_ssize_t move_by_index(int kind, cnp.ndarray values, cnp.ndarray index, cnp.ndarray planes, bint channels_last,
-                              int n_threads):
-    """Between values and the cells of the planes that ``index`` names; -1 names none.
-
-    Returns the flat position of the first index outside its plane, with nothing written, or -1.
-    """
-    cdef Pool g
-    cdef Py_ssize_t plane, outputs, i, bad = -1, size = cnp.PyArray_SIZE(index)
-    cdef const int64_t *indices = <const int64_t *>cnp.PyArray_DATA(index)
-    cdef int c_axis = planes.ndim - 1 if channels_last else 1
-    g.batch, g.channels = planes.shape[0], planes.shape[c_axis]
-    if size == 0 or cnp.PyArray_SIZE(planes) == 0:
-        plane = outputs = 0
-    else:
-        plane = cnp.PyArray_SIZE(planes) // (g.batch * g.channels)
-        outputs = size // (g.batch * g.channels)
-    g.n_out[2] = outputs
-    g.x_n, g.y_n = plane * g.channels, outputs * g.channels
-    g.x_c = 1 if channels_last else plane
-    g.y_c = 1 if channels_last else outputs
-    g.axis[2].x = g.axis[2].y = g.channels if channels_last else 1
-    g.x, g.y = <const real *>cnp.PyArray_DATA(planes), <real *>cnp.PyArray_DATA(values)
-    g.index = <int64_t *>cnp.PyArray_DATA(index)
-    with nogil:
-        for i in range(size):
-            if not NO_CELL <= indices[i] < plane:
-                bad = i
-                break
-        if bad < 0:
-            pool_backward(kind, &g, NULL, NULL, channels_last, n_threads)
-    return bad
-
-
-def max_pool_backward(cnp.ndarray dy, cnp.ndarray index, cnp.ndarray dx, bint channels_last, int n_threads):
-    """Add dy to the zeroed dx; returns as `move_by_index`."""
-    return move_by_index(ADD_AT_INDEX, dy, index, dx, channels_last, n_threads)
-
-
-def max_unpool(cnp.ndarray x, cnp.ndarray index, cnp.ndarray y, bint channels_last, int n_threads):
-    """Put x into the zeroed y, the last of equal indices; returns as `move_by_index`."""
-    return move_by_index(PUT_AT_INDEX, x, index, y, channels_last, n_threads)
-
-
-def max_unpool_backward(cnp.ndarray dx, cnp.ndarray index, cnp.ndarray dy, bint channels_last, int n_threads):
-    """Fetch dx from dy; returns as `move_by_index`."""
-    return move_by_index(GET_AT_INDEX, dx, index, dy, channels_last, n_threads)
+                      n_threads, NULL)

@@ -2,7 +2,7 @@
 #
 # A kind is one or two passes over the taps of a window. Extremes and short sums stay in registers. Norms
 # take the largest absolute value first, so that no power overflows or vanishes; they, and sums of many
-# taps, are added up in double.
+# taps, are added up in double, these in SUM_PARTS that are the same for every layout.
 
 cdef extern from "simd.h" nogil:
     ctypedef int whole_element
@@ -12,9 +12,13 @@ cdef extern from "simd.h" nogil:
     bint any(test t)
     vec choose(test t, vec yes, vec no)
     whole choose_whole(test t, whole yes, whole no)
+    test is_same(whole a, whole b)
     whole splat_whole(whole_element k)
     whole load_whole(const whole_element *p)
     void store_whole(whole_element *p, whole v)
+    whole load_bytes(const unsigned char *p)
+    void load_pairs(const real *p, long n, vec *even, vec *odd)
+    void store_pairs(real *p, vec a, vec b, long n)
     vec loaded(vec v)
 
 cdef enum Pass:    # extremes come first
@@ -23,7 +27,7 @@ cdef enum Pass:    # extremes come first
     ARGMAX_PASS    # best and its tap
     ARGMIN_PASS
     SUM_PASS       # best
-    LONG_SUM_PASS  # sum
+    LONG_SUM_PASS  # sums of every SUM_PARTS-th tap
     ABS_PASS       # sum of |x|
     TOP_PASS       # top: the largest |x|, or NaN
     SQUARE_PASS    # sum of (x scale)**2, with scale a power of 2 that depends on top
@@ -32,10 +36,11 @@ cdef enum Pass:    # extremes come first
 
 cdef enum:
     BLOCK = 64                 # lanes of a block
-    RUN = 16                   # blocks whose results are buffered
+    RUN = 4                    # blocks whose results are buffered
     GROUP = 2                  # vectors in registers
     NO_CELL = -1               # index of a window without any input cell
     MAX_WHOLE = 16             # powers up to here are products
+    SUM_PARTS = 16                 # a multiple of WIDE_LANES
 
 cdef struct Run:
     # Results [line, lane] of some outputs; between passes and slabs also what they need. A line is a row,
@@ -46,7 +51,7 @@ cdef struct Run:
     Py_ssize_t pitch           # from a line to the next in best
     real cells[RUN * BLOCK]
     whole_element tap[RUN * BLOCK]
-    double sum[RUN * BLOCK]
+    double sum[SUM_PARTS * RUN * BLOCK]
     double top[RUN * BLOCK]
     double divisor[RUN * BLOCK]    # of each output
     real by[RUN * BLOCK]           # the same
@@ -97,31 +102,49 @@ cdef inline void take_nan(const int V, const vec *x, whole name, vec *best, whol
         best[v], tap[v] = choose(wins, x[v], best[v]), choose_whole(wins, name, tap[v])
 
 
-cdef inline test visit_taps(const int kind, const bint only_nan, const int step, const int V, const bint is_part, const Taps *taps,
-                            const real *x, Py_ssize_t n, Py_ssize_t next, vec *best, whole *tap) noexcept nogil:
-    """Whether any is NaN."""
+cdef inline test visit_cells(const int kind, const bint only_nan, const int V, const vec *cells, whole_element name, vec *best,
+                             whole *tap) noexcept nogil:
+    """Let one tap take part. Whether any cell is NaN."""
+    if only_nan:
+        take_nan(V, cells, splat_whole(name), best, tap)
+        return has_nan(splat(0), splat(0))
+    return take_vectors(kind, V, cells, splat_whole(name), best, tap)
+
+
+cdef inline test visit_taps(const int kind, const bint only_nan, const int step, const int width, const int V, const bint is_part,
+                            const Taps *taps, const real *x, Py_ssize_t n, Py_ssize_t next, vec *best, whole *tap) noexcept nogil:
+    """Whether any cell is NaN. ``width`` > 0: the taps of a row, which follow each other in memory; lanes are 2 apart."""
     cdef test nan = has_nan(splat(0), splat(0))
     cdef vec cells[GROUP]
+    cdef vec odd[GROUP]
     cdef Py_ssize_t t, r, s
     cdef const real *row
     cdef whole_element name
-    cdef int v
+    cdef int v, k
     for t in range(taps.first[0], taps.last[0]):
         for r in range(taps.first[1], taps.last[1]):
             row = x + t * taps.x[0] + r * taps.x[1]
             name = t * taps.name[0] + r * taps.name[1]
+            for k in range(width // 2):
+                for v in range(V):
+                    load_pairs(row + 2 * k + v * 2 * next, n if is_part else LANES, &cells[v], &odd[v])
+                nan = nan | visit_cells(kind, only_nan, V, cells, name + 2 * k * taps.name[2], best, tap)
+                nan = nan | visit_cells(kind, only_nan, V, odd, name + (2 * k + 1) * taps.name[2], best, tap)
+            if width > 0:
+                if width % 2:
+                    for v in range(V):
+                        cells[v] = loaded(load_lanes(2, is_part, row + width - 1 + v * 2 * next, n))
+                    nan = nan | visit_cells(kind, only_nan, V, cells, name + (width - 1) * taps.name[2], best, tap)
+                continue
             for s in range(taps.first[2], taps.last[2]):
                 for v in range(V):
                     cells[v] = loaded(load_lanes(step, is_part, row + s * taps.x[2] + v * step * next, n))
-                if only_nan:
-                    take_nan(V, cells, splat_whole(name + s * taps.name[2]), best, tap)
-                else:
-                    nan = nan | take_vectors(kind, V, cells, splat_whole(name + s * taps.name[2]), best, tap)
+                nan = nan | visit_cells(kind, only_nan, V, cells, name + s * taps.name[2], best, tap)
     return nan
 
 
-cdef inline void pool_vectors(const int kind, const int step, const int V, const bint is_part, const Taps *taps, const real *x,
-                              Py_ssize_t n, Py_ssize_t next, bint first, bint last, const real *by, Py_ssize_t by_step,
+cdef inline void pool_vectors(const int kind, const int step, const int width, const int V, const bint is_part, const Taps *taps,
+                              const real *x, Py_ssize_t n, Py_ssize_t next, bint first, bint last, const real *by, Py_ssize_t by_step,
                               real *best, whole_element *tap) noexcept nogil:
     """V vectors of lanes that are ``step`` cells apart, each ``next`` lanes behind the other, or the n lanes of a part of one."""
     cdef real start = 0 if kind == SUM_PASS else -HUGE_VAL if kind == MAX_PASS or kind == ARGMAX_PASS else HUGE_VAL
@@ -135,9 +158,9 @@ cdef inline void pool_vectors(const int kind, const int step, const int V, const
         else:
             values[v] = load_part(best, n) if is_part else load(best + v * next)
             names[v] = load_whole(tap + v * next)
-    nan = visit_taps(kind, False, step, V, is_part, taps, x, n, next, values, names)
+    nan = visit_taps(kind, False, step, width, V, is_part, taps, x, n, next, values, names)
     if kind != SUM_PASS and any(nan):
-        visit_taps(kind, True, step, V, is_part, taps, x, n, next, values, names)
+        visit_taps(kind, True, step, 0, V, is_part, taps, x, n, next, values, names)
     for v in range(V):
         if kind == SUM_PASS and last:
             values[v] = values[v] / (splat(by[0]) if by_step == 0 else load(by + v * next))
@@ -149,18 +172,18 @@ cdef inline void pool_vectors(const int kind, const int step, const int V, const
             store_whole(tap + v * next, names[v])
 
 
-cdef inline void pool_registers(const int kind, const int step, const Taps *taps, const real *x, Py_ssize_t n, bint first,
+cdef inline void pool_registers(const int kind, const int step, const int width, const Taps *taps, const real *x, Py_ssize_t n, bint first,
                                 bint last, const real *by, Py_ssize_t by_step, real *best, whole_element *tap) noexcept nogil:
     """n lanes: two vectors at a time, of which the last two may overlap; the rest as one vector."""
     cdef Py_ssize_t i = 0, next
     while n - i > LANES:
         next = min(LANES, n - i - LANES)
-        pool_vectors(kind, step, GROUP, False, taps, x + i * step, LANES, next, first, last, by + i * by_step, by_step, best + i, tap + i)
+        pool_vectors(kind, step, width, GROUP, False, taps, x + i * step, LANES, next, first, last, by + i * by_step, by_step, best + i, tap + i)
         i += LANES + next
     if n - i == LANES:
-        pool_vectors(kind, step, 1, False, taps, x + i * step, LANES, 0, first, last, by + i * by_step, by_step, best + i, tap + i)
+        pool_vectors(kind, step, width, 1, False, taps, x + i * step, LANES, 0, first, last, by + i * by_step, by_step, best + i, tap + i)
     elif i < n:
-        pool_vectors(kind, step, 1, True, taps, x + i * step, n - i, 0, first, last, by + i * by_step, by_step, best + i, tap + i)
+        pool_vectors(kind, step, width, 1, True, taps, x + i * step, n - i, 0, first, last, by + i * by_step, by_step, best + i, tap + i)
 
 
 # ---------------------------------------------------------------- in double
@@ -206,7 +229,7 @@ cdef inline void start_lanes(const int kind, bint first, Py_ssize_t n, const dou
             lanes.top[i] = 0 if first else top[i]
         else:
             lanes.sum[i] = 0 if first else sum[i]
-            if kind != LONG_SUM_PASS and kind != ABS_PASS:
+            if kind != ABS_PASS:
                 lanes.top[i] = top[i]
 
 
@@ -220,11 +243,7 @@ cdef inline void take(const int kind, const int step, double p, const real *x, P
         take_whole_power(<Py_ssize_t>p, step, x, n, lanes)
         return
     for i in range(n):
-        size = x[i * step]
-        if kind == LONG_SUM_PASS:
-            sum[i] = sum[i] + size
-            continue
-        size = fabs(size)
+        size = fabs(<double>x[i * step])
         if kind == ABS_PASS:
             sum[i] = sum[i] + size
         elif kind == TOP_PASS:
@@ -242,8 +261,8 @@ cdef inline double add_square(double x, double to) noexcept nogil:
     return to + x * x if sizeof(real) == 4 else fma(x, x, to)
 
 
-cdef inline void finish_lanes(const int kind, bint last, const double *by, Py_ssize_t by_step, double p, Py_ssize_t n,
-                              const Lanes *lanes, real *best, double *sum, double *top) noexcept nogil:
+cdef inline void finish_lanes(const int kind, bint last, double p, Py_ssize_t n, const Lanes *lanes, real *best, double *sum,
+                              double *top) noexcept nogil:
     """The results after the last slab, else what the next one needs."""
     cdef double scale, root
     cdef Py_ssize_t i
@@ -252,8 +271,6 @@ cdef inline void finish_lanes(const int kind, bint last, const double *by, Py_ss
             top[i], best[i] = lanes.top[i], <real>lanes.top[i]
         elif not last:
             sum[i] = lanes.sum[i]
-        elif kind == LONG_SUM_PASS:
-            best[i] = <real>(lanes.sum[i] / by[i * by_step])
         elif kind == ABS_PASS:
             best[i] = <real>lanes.sum[i]
         elif kind == SQUARE_PASS:
@@ -265,8 +282,63 @@ cdef inline void finish_lanes(const int kind, bint last, const double *by, Py_ss
             best[i] = <real>(lanes.top[i] * root * root)
 
 
+cdef inline void fold_parts(double *parts, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+    """The sum of all parts into the first, for n lanes."""
+    cdef Py_ssize_t half = SUM_PARTS // 2, k, i
+    while half > 0:
+        for k in range(half):
+            for i in range(n):
+                parts[k * step + i] = parts[k * step + i] + parts[(k + half) * step + i]
+        half //= 2
+
+
+cdef inline void pool_long_sums(const int step, const Taps *taps, const real *x, Py_ssize_t n, bint first, bint last, const double *by,
+                                Py_ssize_t by_step, real *best, double *sum) noexcept nogil:
+    """At most BLOCK lanes; ``sum`` has room for all parts of them."""
+    cdef double parts[SUM_PARTS * BLOCK]
+    cdef double *part
+    cdef const real *cells
+    cdef Py_ssize_t t, r, s, i
+    if first:
+        memset(parts, 0, sizeof(parts))
+    else:
+        memcpy(parts, sum, sizeof(parts))
+    for t in range(taps.first[0], taps.last[0]):
+        for r in range(taps.first[1], taps.last[1]):
+            for s in range(taps.first[2], taps.last[2]):
+                cells = x + t * taps.x[0] + r * taps.x[1] + s * taps.x[2]
+                part = parts + (t * taps.name[0] + r * taps.name[1] + s) % SUM_PARTS * BLOCK
+                for i in range(n):
+                    part[i] = part[i] + cells[i * step]
+    if not last:
+        memcpy(sum, parts, sizeof(parts))
+        return
+    fold_parts(parts, BLOCK, n)
+    for i in range(n):
+        best[i] = <real>(parts[i] / by[i * by_step])
+
+
+cdef double sum_of_run(const real *x, Py_ssize_t n) noexcept nogil:
+    """The same sum of n taps that follow each other."""
+    cdef wide sums[SUM_PARTS]
+    cdef double parts[SUM_PARTS]
+    cdef Py_ssize_t i = 0
+    cdef int v
+    for v in range(SUM_PARTS // WIDE_LANES):
+        sums[v] = splat_double(0)
+    while i < n:
+        for v in range(SUM_PARTS // WIDE_LANES):
+            if i < n:
+                sums[v] = sums[v] + load_wide(x + i, n - i)
+            i += WIDE_LANES
+    for v in range(SUM_PARTS // WIDE_LANES):
+        store_doubles(parts + v * WIDE_LANES, sums[v], WIDE_LANES)
+    fold_parts(parts, 1, 1)
+    return parts[0]
+
+
 cdef inline void pool_doubles(const int kind, const int step, double p, const Taps *taps, const real *x, Py_ssize_t n, bint first,
-                              bint last, const double *by, Py_ssize_t by_step, real *best, double *sum, double *top) noexcept nogil:
+                              bint last, real *best, double *sum, double *top) noexcept nogil:
     """At most BLOCK lanes."""
     cdef Lanes lanes
     cdef Py_ssize_t t, r, s
@@ -275,21 +347,25 @@ cdef inline void pool_doubles(const int kind, const int step, double p, const Ta
         for r in range(taps.first[1], taps.last[1]):
             for s in range(taps.first[2], taps.last[2]):
                 take(kind, step, p, x + t * taps.x[0] + r * taps.x[1] + s * taps.x[2], n, &lanes)
-    finish_lanes(kind, last, by, by_step, p, n, &lanes, best, sum, top)
+    finish_lanes(kind, last, p, n, &lanes, best, sum, top)
 
 
-cdef inline void pool_lanes(const int kind, const int step, double p, const Taps *taps, const real *x, bint first, bint last,
+cdef inline void pool_lanes(const int kind, const int step, const int width, double p, const Taps *taps, const real *x, bint first, bint last,
                             Run *run, Py_ssize_t line, Py_ssize_t by, Py_ssize_t by_step) noexcept nogil:
     """One slab of the taps of a line: the first slab, the last, or both. The divisors begin at ``by``."""
-    cdef Py_ssize_t block, i, at = line * run.room
+    cdef Py_ssize_t block, i, n, at = line * run.room
     cdef real *best = run.best + line * run.pitch
     if kind <= SUM_PASS:
-        pool_registers(kind, step, taps, x, run.lanes, first, last, run.by + by, by_step, best, run.tap + at)
+        pool_registers(kind, step, width, taps, x, run.lanes, first, last, run.by + by, by_step, best, run.tap + at)
         return
     for block in range(ceil_div(run.lanes, BLOCK)):
         i = block * BLOCK
-        pool_doubles(kind, step, p, taps, x + i * step, min(BLOCK, run.lanes - i), first, last, run.divisor + by + i * by_step,
-                     by_step, best + i, run.sum + at + i, run.top + at + i)
+        n = min(BLOCK, run.lanes - i)
+        if kind == LONG_SUM_PASS:
+            pool_long_sums(step, taps, x + i * step, n, first, last, run.divisor + by + i * by_step, by_step, best + i,
+                           run.sum + SUM_PARTS * (at + i))
+        else:
+            pool_doubles(kind, step, p, taps, x + i * step, n, first, last, best + i, run.sum + at + i, run.top + at + i)
 
 
 cdef inline double lp_slope(double p, double x, double y) noexcept nogil:

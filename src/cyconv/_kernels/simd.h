@@ -218,17 +218,24 @@ typedef __mmask16 test;
 #define COMPARE(a, b, how) _mm512_cmp_ps_mask((__m512)(a), (__m512)(b), how)
 static inline vec choose(test t, vec yes, vec no) { return (vec)_mm512_mask_blend_ps(t, (__m512)no, (__m512)yes); }
 static inline whole choose_whole(test t, whole yes, whole no) { return (whole)_mm512_mask_blend_epi32(t, (__m512i)no, (__m512i)yes); }
+static inline test is_same(whole a, whole b) { return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b); }
 #elif defined(__AVX512F__)
 typedef __mmask8 test;
 #define COMPARE(a, b, how) _mm512_cmp_pd_mask((__m512d)(a), (__m512d)(b), how)
 static inline vec choose(test t, vec yes, vec no) { return (vec)_mm512_mask_blend_pd(t, (__m512d)no, (__m512d)yes); }
 static inline whole choose_whole(test t, whole yes, whole no) { return (whole)_mm512_mask_blend_epi64(t, (__m512i)no, (__m512i)yes); }
+static inline test is_same(whole a, whole b) { return _mm512_cmpeq_epi64_mask((__m512i)a, (__m512i)b); }
 #else
 typedef whole test;
 static inline test is_less(vec a, vec b) { return less(a, b); }
 static inline test has_nan(vec a, vec b) { return ~(at_most(a, a) & at_most(b, b)); }
 static inline vec choose(test t, vec yes, vec no) { return pick(t, yes, no); }
 static inline whole choose_whole(test t, whole yes, whole no) { return (t & yes) | (~t & no); }
+#ifdef __GNUC__
+static inline test is_same(whole a, whole b) { return a == b; }
+#else
+static inline test is_same(whole a, whole b) { return -(whole)(a == b); }
+#endif
 #endif
 #if defined(__AVX512F__)
 static inline test is_less(vec a, vec b) { return COMPARE(a, b, _CMP_LT_OQ); }
@@ -255,6 +262,18 @@ static inline whole load_whole(const whole_element *p)
 }
 static inline void store_whole(whole_element *p, whole v) { memcpy(p, &v, sizeof v); }
 
+static inline whole load_bytes(const uint8_t *p)
+{
+#ifdef __GNUC__
+    typedef uint8_t bytes __attribute__((vector_size(VECTOR_BYTES / REAL_BYTES)));
+    bytes v;
+    memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, whole);
+#else
+    return *p;
+#endif
+}
+
 /* Every second element, n of them, 0 < n <= LANES; nothing behind the last is read. */
 static inline vec load_even(const real *p, long n)
 {
@@ -276,6 +295,56 @@ static inline vec load_even(const real *p, long n)
     for (long i = 0; i < n; i++)
         memcpy((char *)&v + i * sizeof(real), p + 2 * i, sizeof(real));
     return v;
+#endif
+}
+/* p[0], p[2], ... and p[1], p[3], ...: n of each, 0 < n <= LANES. */
+static inline void load_pairs(const real *p, long n, vec *even, vec *odd)
+{
+#if LANES > 1 && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12))
+#define HALF(j, s) (2 * (j) + (s))
+    vec a = 2 * n >= LANES ? load(p) : load_part(p, 2 * n);
+    vec b = n == LANES ? load(p + LANES) : load_part(p + LANES, 2 * n > LANES ? 2 * n - LANES : 0);
+#if LANES == 16
+    *even = __builtin_shufflevector(a, b, PICK16(HALF, 0, 0)), *odd = __builtin_shufflevector(a, b, PICK16(HALF, 0, 1));
+#elif LANES == 8
+    *even = __builtin_shufflevector(a, b, PICK8(HALF, 0, 0)), *odd = __builtin_shufflevector(a, b, PICK8(HALF, 0, 1));
+#elif LANES == 4
+    *even = __builtin_shufflevector(a, b, PICK4(HALF, 0, 0)), *odd = __builtin_shufflevector(a, b, PICK4(HALF, 0, 1));
+#else
+    *even = __builtin_shufflevector(a, b, PICK2(HALF, 0, 0)), *odd = __builtin_shufflevector(a, b, PICK2(HALF, 0, 1));
+#endif
+#else
+    *even = load_even(p, n);
+    *odd = load_even(p + 1, n);
+#endif
+}
+/* a[0], b[0], a[1], b[1], ...: n pairs, 0 < n <= LANES. */
+static inline void store_pairs(real *p, vec a, vec b, long n)
+{
+#if LANES > 1 && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12))
+#define PAIR(j, s) ((j) % 2 * LANES + (s) + (j) / 2)
+#if LANES == 16
+    vec low = __builtin_shufflevector(a, b, PICK16(PAIR, 0, 0)), high = __builtin_shufflevector(a, b, PICK16(PAIR, 0, 8));
+#elif LANES == 8
+    vec low = __builtin_shufflevector(a, b, PICK8(PAIR, 0, 0)), high = __builtin_shufflevector(a, b, PICK8(PAIR, 0, 4));
+#elif LANES == 4
+    vec low = __builtin_shufflevector(a, b, PICK4(PAIR, 0, 0)), high = __builtin_shufflevector(a, b, PICK4(PAIR, 0, 2));
+#else
+    vec low = __builtin_shufflevector(a, b, PICK2(PAIR, 0, 0)), high = __builtin_shufflevector(a, b, PICK2(PAIR, 0, 1));
+#endif
+    if (2 * n >= LANES)
+        store(p, low);
+    else
+        store_part(p, low, 2 * n);
+    if (n == LANES)
+        store(p + LANES, high);
+    else if (2 * n > LANES)
+        store_part(p + LANES, high, 2 * n - LANES);
+#else
+    for (long i = 0; i < n; i++) {
+        memcpy(p + 2 * i, (char *)&a + i * sizeof(real), sizeof(real));
+        memcpy(p + 2 * i + 1, (char *)&b + i * sizeof(real), sizeof(real));
+    }
 #endif
 }
 #define SIGN_BIT ((whole_element)(MANTISSA == 52 ? INT64_MIN : INT32_MIN))

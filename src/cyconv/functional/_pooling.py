@@ -220,7 +220,7 @@ def sums(plan, x, divisor, include_pad, channels_last, n_threads):
 
 
 def sums_backward(plan, grad_out, shape, divisor, include_pad, channels_last, n_threads):
-    dx = np.zeros(shape, grad_out.dtype)
+    dx = (np.empty if grad_out.size else np.zeros)(shape, grad_out.dtype)
     if grad_out.size and dx.size:
         _kernels.kernels[dx.dtype].sum_pool_backward(
             np.ascontiguousarray(grad_out), dx, plan.table, plan.windows, plan.counts[include_pad], divisor,
@@ -237,7 +237,7 @@ def norms(plan, x, p, channels_last, n_threads):
 
 
 def norms_backward(plan, grad_out, x, out, p, channels_last, n_threads):
-    dx = np.zeros(x.shape, x.dtype)
+    dx = (np.empty if out.size else np.zeros)(x.shape, x.dtype)
     if out.size and dx.size:
         grad_out, x, out = map(np.ascontiguousarray, (grad_out, x, out))
         _kernels.kernels[dx.dtype].lp_pool_backward(grad_out, x, out, dx, plan.table, plan.windows, p, channels_last,

@@ -72,7 +72,7 @@ def global_extreme_backward(function, grad_out, indices, input_shape, data_forma
     shape = global_shape(function, input_shape)
     indices = as_indices(function, indices, grad_out.shape)
     grad_out = with_axes(function, "grad_out", grad_out, shape, channels_last)
-    dx = np.zeros(shape, grad_out.dtype)
+    dx = np.empty(shape, grad_out.dtype)
     move(function, "max_pool_backward", np.ascontiguousarray(grad_out), indices, dx, channels_last, n_threads)
     return dx
 

@@ -160,7 +160,7 @@ def _max_pool_backward(function, rank, grad_out, indices, input_shape, *, data_f
     Raises
     ------
     ValueError
-        If shapes do not fit or an index lies outside its plane. Checked before anything is written.
+        If shapes do not fit or an index lies outside its plane. Nothing is written there.
     TypeError
         If indices are not integers.
 
@@ -182,7 +182,7 @@ def _max_pool_backward(function, rank, grad_out, indices, input_shape, *, data_f
     shape = input_shape_of(function, input_shape, rank, is_single)
     indices = as_indices(function, indices, given)
     check_channels(function, grad_out, shape, channels_last)
-    dx = np.zeros(shape, grad_out.dtype)
+    dx = np.empty(shape, grad_out.dtype)
     indices = indices[None] if is_single else indices
     move(function, "max_pool_backward", np.ascontiguousarray(grad_out), indices, dx, channels_last, n_threads)
     return dx[0] if is_single else dx

@@ -40,7 +40,7 @@ def _max_unpool(function, rank, x, indices, kernel_size, stride=None, padding=0,
     ------
     ValueError
         If shapes or parameters do not fit, ``output_size`` differs from the default by ``stride`` or
-        more, or an index lies outside its plane. Checked before anything is written.
+        more, or an index lies outside its plane. Nothing is written there.
     TypeError
         If indices are not integers, or dtypes do not fit.
 
@@ -71,7 +71,7 @@ def _max_unpool(function, rank, x, indices, kernel_size, stride=None, padding=0,
     shape = shape_of(x.shape[0], channels, sizes, channels_last)
     _geometry.check_elements(function, shape)
     _geometry.check_range(function, "the size of the result", sizes, sizes, 0)
-    y = np.zeros(shape, x.dtype)
+    y = np.empty(shape, x.dtype)
     move(function, "max_unpool", np.ascontiguousarray(x), indices, y, channels_last, n_threads, "output")
     y = in_dtype(y, given.dtype)
     return y[0] if is_single else y
@@ -156,7 +156,7 @@ def _max_unpool_backward(function, rank, grad_out, indices, *, data_format="chan
     indices = as_indices(function, indices, indices.shape)
     indices = indices[None] if is_single else indices
     check_channels(function, grad_out, indices.shape, channels_last, "indices of shape")
-    dx = np.zeros(indices.shape, grad_out.dtype)
+    dx = np.empty(indices.shape, grad_out.dtype)
     move(function, "max_unpool_backward", dx, indices, np.ascontiguousarray(grad_out), channels_last, n_threads,
          "output")
     return dx[0] if is_single else dx
@@ -244,7 +244,7 @@ def maxout_backward(grad_out, indices, pieces, axis=1, *, n_threads=None):
     Raises
     ------
     ValueError, TypeError
-        If shapes or dtypes do not fit, or an index is no channel. Checked before anything is written.
+        If shapes or dtypes do not fit, or an index is no channel. Nothing is written there.
 
     Examples
     --------
@@ -259,7 +259,7 @@ def maxout_backward(grad_out, indices, pieces, axis=1, *, n_threads=None):
     (pieces,) = _geometry.per_axis(function, "pieces", pieces, 1, 1)
     shape = (*grad_out.shape[:axis], grad_out.shape[axis] * pieces, *grad_out.shape[axis + 1:])
     _geometry.check_elements(function, shape)
-    dx = np.zeros(shape, grad_out.dtype)
+    dx = np.empty(shape, grad_out.dtype)
     planes, channels_last = as_rows(dx, axis)
     move(function, "max_pool_backward", np.ascontiguousarray(grad_out), indices, planes, channels_last, n_threads)
     return dx

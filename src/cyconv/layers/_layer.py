@@ -27,7 +27,7 @@ class Mode(NamedTuple):
     needs_input_grad : bool, default True
         False: `backward` returns None for dx and saves the work.
     in_place : bool, default False
-        True: a bound layer may write its result over x, and dx over dy.
+        True: a bound layer may write its result and dx over x, and dx over dy.
     """
 
     training: bool = False

@@ -6,10 +6,14 @@ from typing import Any
 import numpy as np
 
 from .. import _kernels, functional
+from .._arrays import aligned_zeros
 from .._geometry import per_axis
-from ..functional._pooling import WORK_PER_CELL, bin_sizes, norm_order, prepare
+from ..functional._pooling import WORK_PER_CELL, bin_sizes, extremes, norm_order, prepare
 from ..functional._ranked import team
 from ._layer import NO_PARAMETERS, PREDICTING, Layer, window_output, window_per_axis
+
+# Windows of at most so many taps have these numbered in bytes.
+BYTE_TAPS = 255
 
 # What the gradient of each kind is made of, besides the parameters of its windows.
 NEEDS = {"max": "indices", "min": "indices", "avg": "shape", "sum": "shape", "lp": "result"}
@@ -70,20 +74,28 @@ class ExtremePool(WindowPool):
         channels_last = mode.data_format == "channels_last"
         plan = prepare(type(self).__name__, shape, self.kernel_size, self.stride, self.padding, self.dilation,
                        self.ceil_mode, channels_last)
-        kernels, n_threads = _kernels.kernels[dtype], team(plan.function, mode.n_threads, plan.work * WORK_PER_CELL)
-        y = np.empty(plan.out_shape, dtype)
-        index = np.empty(plan.out_shape, np.int64) if mode.training else None
-        dx = np.empty(shape, dtype) if mode.training and mode.needs_input_grad else None
+        kernels, n_threads = _kernels.kernels[dtype], team(plan.function, mode.n_threads, plan.work * WORK_PER_CELL,
+                                                         awake=True)
+        smallest, is_numbered = self.kind == "min", plan.n_taps <= BYTE_TAPS
+        result = aligned_zeros(plan.out_shape, dtype)
+        taps = np.empty(plan.out_shape, np.uint8) if mode.training and is_numbered else None
+        gradient = np.empty(shape, dtype) if mode.training and mode.needs_input_grad else None
 
         def run(x, params, rng=None):
-            if y.size:
-                kernels.extreme_pool(x, y, index, plan.table, plan.windows, self.kind == "min", channels_last,
-                                     n_threads)
+            y, index = result, taps
+            if mode.training and not is_numbered:
+                y, index = extremes(plan, x, x, smallest, True, channels_last, mode.n_threads)
+            elif y.size:
+                kernels.extreme_pool(x, y, taps, plan.table, plan.windows, smallest, channels_last, n_threads)
 
             def backward(dy, gradients):
-                if dx is not None:
-                    dx.fill(0)
-                    kernels.max_pool_backward(np.ascontiguousarray(dy), index, dx, channels_last, n_threads)
+                if gradient is None:
+                    return None
+                dy, dx = np.ascontiguousarray(dy), x if mode.in_place and x.flags.carray else gradient
+                if is_numbered and y.size:
+                    kernels.extreme_pool_backward(dy, taps, dx, plan.table, plan.windows, channels_last, n_threads)
+                else:
+                    kernels.max_pool_backward(dy, index, dx, channels_last, n_threads)
                 return dx
 
             return y, backward
