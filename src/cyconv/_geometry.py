@@ -195,7 +195,7 @@ def as_tuple(value):
 
 def entries(function, name, what, value):
     """What an iterable argument yields, or an error that says what it must be."""
-    if hasattr(value, "__len__") and len(value) > 100 * MAX_ENTRIES:
+    if hasattr(value, "__len__") and getattr(value, "ndim", 1) > 0 and len(value) > 100 * MAX_ENTRIES:
         raise ValueError(f"{function}: {name} must have at most {100 * MAX_ENTRIES} entries, got {len(value)}")
     try:
         return list(value)

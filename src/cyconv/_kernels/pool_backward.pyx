@@ -327,17 +327,12 @@ cdef void spread_planes(const Pool *g, const real *x, const real *norm, const re
 
 # ---------------------------------------------------------------- planes
 
-cdef bint backward_block(int kind, const Pool *g, const real *x, const real *norm, Py_ssize_t sample, Py_ssize_t channel,
+cdef void backward_block(int kind, const Pool *g, const real *x, const real *norm, Py_ssize_t sample, Py_ssize_t channel,
                          Py_ssize_t n, real *scratch) noexcept nogil:
-    """At most BLOCK channels of a sample; False, with nothing written, if an index is outside its plane.
-
-    The literals make the compiler write one body per kind.
-    """
+    """At most BLOCK channels of a sample. The literals make the compiler write one body per kind."""
     cdef Py_ssize_t x_at = sample * g.x_n + channel * g.x_c, y_at = sample * g.y_n + channel * g.y_c
     cdef const real *dy = g.y + y_at
     cdef real *dx = <real *>g.x + x_at
-    if kind >= ADD_AT_INDEX and has_outside(g, y_at, n):
-        return False
     if kind != GET_AT_INDEX and kind > ADD_BINS and not (is_put(kind) and tile_plane(g)):
         clear_cells(g, dx, n)
     if kind == PUT_ROWS: put_rows(g, dy, dx, n, scratch)
@@ -352,33 +347,28 @@ cdef bint backward_block(int kind, const Pool *g, const real *x, const real *nor
     elif kind == ADD_AT_INDEX: move_planes(ADD_AT_INDEX, False, g, x_at, y_at, n)
     elif kind == PUT_AT_INDEX: move_planes(PUT_AT_INDEX, g.axis[2].x > 1, g, x_at, y_at, n)
     elif kind == GET_AT_INDEX: move_planes(GET_AT_INDEX, g.axis[2].x > 1, g, x_at, y_at, n)
-    return True
 
 
-cdef Py_ssize_t backward_task(int kind, const Pool *g, const real *x, const real *norm, Py_ssize_t sample, Py_ssize_t first,
+cdef void backward_task(int kind, const Pool *g, const real *x, const real *norm, Py_ssize_t sample, Py_ssize_t first,
                               Py_ssize_t last, real *scratch) noexcept nogil:
-    """How many blocks of channels had to be left out."""
-    cdef Py_ssize_t left_out = 0, block
+    cdef Py_ssize_t block
     for block in range(ceil_div(last - first, BLOCK)):
-        left_out += not backward_block(kind, g, x, norm, sample, first + block * BLOCK, min(BLOCK, last - first - block * BLOCK),
-                                       scratch)
-    return left_out
+        backward_block(kind, g, x, norm, sample, first + block * BLOCK, min(BLOCK, last - first - block * BLOCK), scratch)
 
 
-cdef Py_ssize_t pool_backward(int kind, const Pool *g, const real *x, const real *norm, bint channels_last, int n_threads, real *scratch) noexcept nogil:
-    """Single planes to threads, or blocks of channels where these are last. How many had to be left out.
+cdef void pool_backward(int kind, const Pool *g, const real *x, const real *norm, bint channels_last, int n_threads, real *scratch) noexcept nogil:
+    """Single planes to threads, or blocks of channels where these are last.
 
     Each thread has SPACED_BYTES of scratch if the kind is PUT_ROWS.
     """
-    cdef Py_ssize_t blocks = g.channels, left_out = 0, tasks, task, i
+    cdef Py_ssize_t blocks = g.channels, tasks, task, i
     if channels_last:
         blocks = 1 if g.batch >= n_threads else min(g.channels, n_threads)
     tasks = g.batch * blocks
     for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
         for task in range(part(tasks, n_threads, i), part(tasks, n_threads, i + 1)):
-            left_out += backward_task(kind, g, x, norm, task // blocks, part(g.channels, blocks, task % blocks),
-                                      part(g.channels, blocks, task % blocks + 1), scratch + i * (SPACED_BYTES // sizeof(real)))
-    return left_out
+            backward_task(kind, g, x, norm, task // blocks, part(g.channels, blocks, task % blocks),
+                          part(g.channels, blocks, task % blocks + 1), scratch + i * (SPACED_BYTES // sizeof(real)))
 
 
 def sum_pool_backward(cnp.ndarray dy, cnp.ndarray dx, cnp.ndarray table, cnp.ndarray windows, cnp.ndarray counts,

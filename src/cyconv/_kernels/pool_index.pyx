@@ -1,7 +1,7 @@
 # Gradients that are written to the cells of windows without common cells, or to those that indices name.
 #
 # Extremes of a layer come with the numbers of their taps; any other indices are flat cells of a plane,
-# each checked before its plane is written. `pool_backward` shares out the planes.
+# all checked before any is written. `pool_backward` shares out the planes.
 
 from libc.stdint cimport uint64_t
 
@@ -150,25 +150,14 @@ cdef inline Py_ssize_t count_outside(const int64_t *index, Py_ssize_t n, Py_ssiz
     return count
 
 
-cdef bint has_outside(const Pool *g, Py_ssize_t y_at, Py_ssize_t n) noexcept nogil:
-    """Whether an index of n channels is outside its plane."""
-    cdef Py_ssize_t plane = g.axis[2].n_in, o
-    if n == g.channels or g.axis[2].x == 1:
-        return count_outside(g.index + y_at, g.n_out[2] * n, plane) > 0
-    for o in range(g.n_out[2]):
-        if count_outside(g.index + y_at + o * g.axis[2].y, n, plane) > 0:
-            return True
-    return False
-
-
 cdef Py_ssize_t move_by_index(int kind, cnp.ndarray values, cnp.ndarray index, cnp.ndarray planes, bint channels_last,
                               int n_threads):
     """Between values and the cells of the planes that ``index`` names; -1 names none.
 
-    Returns -1, or the flat position of the first index outside its plane; such planes are left out.
+    Returns -1, or the flat position of the first index outside its plane; nothing is written then.
     """
     cdef Pool g
-    cdef Py_ssize_t plane = 0, outputs = 0, i, size = cnp.PyArray_SIZE(index)
+    cdef Py_ssize_t plane = 0, outputs = 0, outside = 0, i, size = cnp.PyArray_SIZE(index)
     g.batch, g.channels = planes.shape[0], planes.shape[planes.ndim - 1 if channels_last else 1]
     if g.batch * g.channels > 0:
         plane, outputs = cnp.PyArray_SIZE(planes) // (g.batch * g.channels), size // (g.batch * g.channels)
@@ -180,7 +169,10 @@ cdef Py_ssize_t move_by_index(int kind, cnp.ndarray values, cnp.ndarray index, c
     g.x, g.y = <const real *>cnp.PyArray_DATA(planes), <real *>cnp.PyArray_DATA(values)
     g.index = <int64_t *>cnp.PyArray_DATA(index)
     with nogil:
-        if pool_backward(kind, &g, NULL, NULL, channels_last, n_threads, NULL) == 0:
+        for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
+            outside += count_outside(g.index + part(size, n_threads, i), part(size, n_threads, i + 1) - part(size, n_threads, i), plane)
+        if outside == 0:
+            pool_backward(kind, &g, NULL, NULL, channels_last, n_threads, NULL)
             return -1
         for i in range(size):
             if count_outside(g.index + i, 1, plane) > 0:
