@@ -23,7 +23,10 @@ from cyconv import ConvNetClassifier
 
 ESTIMATORS = {
     "ConvNetClassifier(input_shape=(8, 8))": lambda seed: ConvNetClassifier(input_shape=(8, 8), random_state=seed),
-    "the same after MinMaxScaler": lambda seed: make_pipeline(
+    "with augment and early_stopping": lambda seed: ConvNetClassifier(
+        (32, 64), input_shape=(8, 8), augment="digits", early_stopping=True, learning_rate="cosine", max_iter=100,
+        n_iter_no_change=np.inf, random_state=seed),
+    "the default after MinMaxScaler": lambda seed: make_pipeline(
         MinMaxScaler(), ConvNetClassifier(input_shape=(8, 8), random_state=seed)),
     "MLPClassifier() after MinMaxScaler": lambda seed: make_pipeline(MinMaxScaler(), MLPClassifier(random_state=seed)),
     "SVC()": lambda seed: SVC(),

@@ -56,7 +56,7 @@ PARAMETERS = """\
         it is below 1e-6; "step", times 0.1 every 10 epochs; "cosine" or "one_cycle", down to zero in max_iter epochs;
         "plateau", times 0.1 after more than 5 epochs without progress. A dict changes arguments, steps and
         warm-up being counted in epochs: ``{"schedule": "step", "step_size": 20, "factor": 0.5, "warm_up": 3}``.
-    learning_rate_init : float > 0, default 0.001
+    learning_rate_init : float > 0, default 0.003
         Step size.
     power_t : float >= 0, default 0.5
         Exponent for "invscaling".

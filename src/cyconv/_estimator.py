@@ -40,6 +40,7 @@ from .optimizers import SGD, Adam, AdamW, RMSprop
 
 FLOATS = (np.float32, np.float64)     # others become the first
 AUTO_BATCH_SIZE = 32
+FIRST_WEIGHTS = 0.4     # of He's: accuracy on 400 noisy signals 0.994 instead of 0.69 (tests/test_against_torch.py)
 
 
 def keep(arguments):
@@ -272,6 +273,7 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
         if goes_on:
             network.load_parameters(self._rescaled(network, self.parameters_, -1))
         else:
+            network.weights[:] *= FIRST_WEIGHTS
             self.input_scale_ = scale_of(samples) if input_weights(network) else 1.0
             self._center_outputs(network, samples)
         optimizer = self._optimizer(network)

@@ -64,7 +64,7 @@ class ConvNetClassifier(ClassifierMixin, ConvNet):
     def __init__(self, conv_channels=(16, 32), *, kernel_size=3, stride=1, padding="same", dilation=1, pool="max",
                  pool_size=2, activation="relu", batch_norm=False, dropout=0.0, hidden_layer_sizes=(), layers=None,
                  input_shape=None, spatial_dims=None, data_format="channels_first", solver="adam", alpha=1e-4,
-                 batch_size="auto", learning_rate="constant", learning_rate_init=1e-3, power_t=0.5, max_iter=200,
+                 batch_size="auto", learning_rate="constant", learning_rate_init=3e-3, power_t=0.5, max_iter=200,
                  shuffle=True, random_state=None, tol=1e-4, verbose=False, warm_start=False, momentum=0.9,
                  nesterovs_momentum=True, early_stopping=False, validation_fraction=0.1, scoring="loss",
                  n_iter_no_change=10, beta_1=0.9, beta_2=0.999, epsilon=1e-8, augment=None, feature_layer=None,
