@@ -236,7 +236,9 @@ def test_training_goes_on_from_a_checkpoint_with_the_same_bits(kind, tmp_path):
 # ---------------------------------------------------------------- interruption
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals from one thread to another")
-def test_ctrl_c_is_honoured_at_once_and_leaves_the_last_whole_epoch():
+def test_ctrl_c_is_honoured_at_once_and_leaves_the_last_whole_epoch(request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)    # processes in the background may ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     data, labels = np.tile(DATA, (20, 1)), np.tile(LABELS, 20)
     how = {"conv_channels": (16, 32), "input_shape": (8, 8), "random_state": 0}
     pressed, snapshots = [], Snapshots()

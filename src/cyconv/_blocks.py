@@ -22,6 +22,7 @@ from .layers import AvgPool, Conv, GlobalPool, MaxPool, MinPool, Mode, SumPool
 from .layers.activation import Activation
 
 BLOCK_BYTES = 64           # one vector of the widest instruction set
+FILLED = 0.8               # share of the places that must have samples, of two blocks or more
 COPY_WORK = 4              # multiplications that take as long as copying a value
 CROWDED = 16               # cells so many channels apart would compete for places in the caches
 
@@ -35,7 +36,8 @@ def samples_of(dtype):
 
 def n_leading(layers, shapes, n, dtype):
     """How many of the layers, from the first on, run on blocks; 0 when that does not pay."""
-    if n < samples_of(dtype):
+    samples = samples_of(dtype)
+    if n < 2 * samples or n < FILLED * samples * -(-n // samples):
         return 0
     count = 0
     while count < len(layers) and runs_on_blocks(layers[count], shapes[count], n, dtype):
