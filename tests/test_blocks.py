@@ -1,5 +1,7 @@
 """Networks on blocks of samples: the bits of the layers one by one, on every instruction set, and exact gradients."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -133,3 +135,14 @@ def test_places_without_a_sample_change_nothing_whatever_they_held(dtype):
     loss, gradient = network.loss_and_gradient(x[:60], labels[:60])
     assert loss == expected[0]
     assert_same_bits(gradient, expected[1])
+
+
+@pytest.mark.parametrize("layers", [pytest.param(layers, id=name) for name, layers in networks()])
+def test_no_batch_outlives_its_call(layers, data_format):
+    """A plan that kept it would keep the user's whole array, of which a batch is a view."""
+    for call in ("forward", "training_step"):
+        x, labels = samples(SHAPES["2D"], 64, np.float32, data_format)
+        network, kept = network_of(layers, x, data_format), weakref.ref(x)
+        getattr(network, call)(*[x] if call == "forward" else [x, labels])
+        del x
+        assert kept() is None, call

@@ -47,6 +47,7 @@ def n_leading(layers, shapes, n, dtype):
 
 
 def runs_on_blocks(layer, shape, n, dtype):
+    """Whether a layer does for n samples of ``shape``: poolings, activations, and convolutions without borders."""
     if len(shape) == 1:
         return False
     if isinstance(layer, Conv):
@@ -63,6 +64,7 @@ class Blocks:
         self.samples = samples_of(dtype)
         self.kernels = _kernels.kernels[dtype]
         self.count = -(-n // self.samples)
+        self.keeps_batch, self.batch = False, None    # from entering until the gradient that needs it
 
     def shape(self, map_shape):
         channels, *spatial = map_shape
@@ -83,7 +85,8 @@ class Blocks:
         n_threads = self.team(y.size)
 
         def run(x, params, rng=None):
-            self.batch = np.moveaxis(x, -1, 1) if channels_last else x
+            if self.keeps_batch:
+                self.batch = np.moveaxis(x, -1, 1) if channels_last else x
             self.kernels.to_blocks(np.ascontiguousarray(x).reshape(rows), flat, n_threads)
             return y, None
 
@@ -147,6 +150,7 @@ class Blocks:
         dx = self.empty(map_shape) if mode.training and mode.needs_input_grad else None
         # The first layer has its input in rows of pixels too, which are better for many filters of few channels.
         of_batch = is_first and n_out // groups >= self.samples
+        self.keeps_batch |= of_batch and mode.training
 
         def run(x, params, rng=None):
             weight = params["weight"]
@@ -160,6 +164,8 @@ class Blocks:
                     gradients["weight"][...] = 0
                 kernels.conv_grad_weight(dy_cells, self.batch if of_batch else x_cells, gradients["weight"],
                                          gradients.get("bias"), plan.table, groups, False, n_threads, 1 + of_batch)
+                if of_batch:
+                    self.batch = None
                 if dx is not None:
                     if not plan.reaches_all_inputs:
                         dx.fill(0)
