@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 FENCES = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.MULTILINE | re.DOTALL)
-OPTIONAL = ("matplotlib", "skops", "torch")
+OPTIONAL = ("matplotlib", "onnx", "safetensors", "skops", "torch")
 LARGEST_PICTURE = 60_000      # bytes
 
 

@@ -20,9 +20,10 @@ _LATER = {
     "Sequential": "network",
     "augment": "augmentation",
     "load": "persistence",
+    "to_onnx": "onnx",
 }
 _MODULES = ("augmentation", "callbacks", "classifier", "displays", "filters", "layers", "losses", "network",
-            "optimizers", "preprocessing", "presets", "regressor", "saliency", "schedules")
+            "onnx", "optimizers", "preprocessing", "presets", "regressor", "saliency", "schedules")
 
 __all__ = ["arithmetic", "functional", "show_config", *arithmetic.__all__, *functional.__all__, *_LATER, *_MODULES]
 
