@@ -177,7 +177,7 @@ def test_parameters_of_a_kernel_given_by_its_axes():
     (lambda: cyconv.conv_parameters(3, 4, 0), ValueError, "conv_parameters: kernel_size must be >= 1"),
     (lambda: cyconv.conv_parameters(3, 4, (1, 1, 1, 1)), ValueError, "conv_parameters: kernel_size must be an int or"),
     (lambda: cyconv.conv_parameters(3, 4, 3, ndim=4), ValueError, "conv_parameters: ndim must be 1, 2 or 3, got 4"),
-    (lambda: cyconv.conv_macs((224, 224), 4, (3, 3)), ValueError, "conv_macs: kernel_size must be an int or 1 ints"),
+    (lambda: cyconv.conv_macs((224, 224), 4, (3, 3)), ValueError, "conv_macs: kernel_size must be an int, got"),
     (lambda: cyconv.conv_macs(3, 4, 3), ValueError, "conv_macs: input_shape must be (C, *spatial)"),
     (lambda: cyconv.conv_macs((3, 2, 2), 4, 3), ValueError, "conv_macs: effective kernel (3, 3) is larger"),
 ])

@@ -94,9 +94,9 @@ def test_the_scale_of_the_input_is_right_whatever_comes_first(first):
 @pytest.mark.parametrize(("value", "message"), [
     ([Conv(4)], r"must be None or a list of \(name, Layer\)"),
     ([("conv", "Conv")], r"must be None or a list of \(name, Layer\)"),
-    ([("a", Conv(4)), ("a", ReLU())], "Names provided are not unique"),
-    ([("dropout", ReLU())], "conflict with constructor arguments"),
-    ([("a__b", ReLU())], "must not contain __"),
+    ([("a", Conv(4)), ("a", ReLU())], "'layers' parameter of ConvNetClassifier: the name 'a' stands twice"),
+    ([("dropout", ReLU())], "the name 'dropout' is that of a parameter; call the layer 'dropout1' or"),
+    ([("a__b", ReLU())], "the name 'a__b' contains '__', which"),
     ([("conv", Conv(4, 11))], r"layer 'conv', Conv\(.*\), does not fit its input of shape \(1, 8, 8\)"),
 ])
 def test_layers_that_cannot_be_are_named(value, message):

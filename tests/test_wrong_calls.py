@@ -5,7 +5,7 @@ import pytest
 
 import cyconv
 from cyconv import layers, optimizers
-from cyconv.layers import BatchNorm, Conv, Dense, Dropout, MaxPool, ReLU, SeparableConv
+from cyconv.layers import ELU, GELU, BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool, ReLU, SeparableConv
 
 X = np.ones((1, 1, 8, 8), np.float32)
 W = np.ones((1, 1, 3, 3), np.float32)
@@ -68,8 +68,8 @@ def test_flags_of_numpy_are_flags():
     np.testing.assert_array_equal(cyconv.conv2d(X, W, flip=np.False_), cyconv.conv2d(X, W, flip=False))
 
 
-def network(layers, input_shape=(1, 8, 8)):
-    return cyconv.Sequential(layers, input_shape)
+def network(layers, input_shape=(1, 8, 8), **options):
+    return cyconv.Sequential(layers, input_shape, **options)
 
 
 @pytest.mark.parametrize(("call", "error", "message"), [
@@ -78,6 +78,22 @@ def network(layers, input_shape=(1, 8, 8)):
     (lambda: network([SeparableConv(2, padding_mode="bla")]), ValueError, "layer 'separableconv1', .* unknown padding"),
     (lambda: network([Dropout("half")]), TypeError, r"layer 'dropout1', .* rate must be a number in .*, got .half."),
     (lambda: network([BatchNorm(eps=None)]), TypeError, "layer 'batchnorm1', .* eps must be a number >= 0, got None"),
+    (lambda: network([Conv]), TypeError, r"layers must be Layers or \(str, Layer\), .*Conv.>; write Conv\(\.\.\.\)"),
+    (lambda: network([("a", ReLU)]), TypeError, r"layers must be .*, got \('a', .*ReLU.>\); write ReLU\(\.\.\.\)"),
+    (lambda: network([("a", ReLU(), 1)]), TypeError, r"layers must be Layers or .*, got \('a', ReLU\(\), 1\)"),
+    (lambda: network("ab"), TypeError, r"layers must be Layers or \(str, Layer\), got 'a'"),
+    (lambda: network(ReLU()), TypeError, r"layers must be a sequence of Layers or \(str, Layer\), got ReLU\(\)"),
+    (lambda: network([], 8), TypeError, r"input_shape must be a tuple of ints, such as \(1, 28, 28\), got 8"),
+    (lambda: network([], ()), ValueError, r"input_shape must be a tuple of ints, .*, got \(\)"),
+    (lambda: network([Conv(2, 3.0)]), TypeError, "layer 'conv1', .* kernel_size must be an int or 2 ints, got 3.0"),
+    (lambda: network([Dense(2.5)]), TypeError, "layer 'dense1', .* units must be an int, got 2.5"),
+    (lambda: network([Dense(2, bias="no")]), TypeError, f"layer 'dense1', .* bias {FLAG} 'no'"),
+    (lambda: network([MaxPool(ceil_mode=1)]), TypeError, f"layer 'maxpool1', .* ceil_mode {FLAG} 1"),
+    (lambda: network([ELU("a")]), TypeError, "layer 'elu1', .* alpha must be a finite number, got 'a'"),
+    (lambda: network([GELU("fast")]), ValueError, "layer 'gelu1', .* approximate must be 'none' or 'tanh', got 'fast'"),
+    (lambda: network([], dtype="float16"), TypeError, "dtype must be float32 or float64, got 'float16'"),
+    (lambda: network([], dtype="bla"), TypeError, "dtype must be float32 or float64, got 'bla'"),
+    (lambda: network([], random_state=-1), ValueError, "random_state must be None or an int from 0 .*, got -1"),
 ])
 def test_wrong_network(call, error, message):
     with pytest.raises(error, match=f"^Sequential: {message}"):
@@ -89,7 +105,22 @@ def test_wrong_network(call, error, message):
     (lambda: Dense(2).forward(X, None), TypeError, r"Dense\(.*: params must be a dict with weight, bias, .*, got None"),
     (lambda: MaxPool().forward(3.0), ValueError, r"MaxPool\(\): x must have shape \(N, C, \*spatial\), .*, got \(\)"),
     (lambda: ReLU().forward([1.0]), ValueError, r"ReLU\(\): x must have shape .*, got \(1,\)"),
+    (lambda: BatchNorm().forward(X), ValueError, r"BatchNorm\(\): params must be a dict with weight, bias, "
+     r"running_mean, running_var, as `initialize` and `initial_state` make it, got \[\]"),
+    (lambda: SeparableConv(2).forward(X), ValueError, r"SeparableConv\(.*: params must be a dict with depthwise_w"),
+    (lambda: Flatten().forward(None), TypeError, "Flatten: x must be an array, got None"),
+    (lambda: Dropout().forward([["a"]]), TypeError, "Dropout: unsupported dtype <U1 for x; expected real numbers"),
+    (lambda: ReLU().forward(X, {}, None), TypeError, r"ReLU\(\): mode must be a Mode, got None"),
+    (lambda: ReLU().forward(X, {}, layers.Mode(data_format="x")), ValueError, "ReLU: data_format must be one of"),
+    (lambda: MaxPool(3.0).forward(X), TypeError, "MaxPool: kernel_size must be an int or 2 ints, got 3.0"),
+    (lambda: Dropout(2).forward(X), ValueError, r"Dropout: rate must be a number in \[0, 1\), got 2"),
 ])
 def test_wrong_call_of_a_layer(call, error, message):
     with pytest.raises(error, match=f"^{message}"):
         call()
+
+
+@pytest.mark.parametrize("parameters", [None, [1, 2], "weights"])
+def test_parameters_are_a_dict(parameters):
+    with pytest.raises(TypeError, match="^load_parameters: parameters must be a dict of names and arrays, got"):
+        network([Conv(2)]).load_parameters(parameters)

@@ -4,6 +4,7 @@ Kernels read any strides, so an input is copied only to change its dtype, byte o
 Inputs are never written. Arrays of our own start at a cache line.
 """
 
+from contextlib import suppress
 from math import prod
 
 import numpy as np
@@ -50,6 +51,14 @@ def as_reals(function, **values):
             names = ", ".join(values)
             raise TypeError(f"{function}: {names} compute in dtype {dtype}; only float32 and float64 are supported")
     return [a if a.dtype == dtype and a.flags.aligned else np.array(a, dtype) for a in arrays]
+
+
+def float_dtype(function, dtype):
+    """What the user wrote as the dtype FLOAT32 or FLOAT64."""
+    with suppress(TypeError):
+        if np.dtype(dtype) in (FLOAT32, FLOAT64):
+            return np.dtype(dtype)
+    raise TypeError(f"{function}: dtype must be float32 or float64, got {dtype!r}")
 
 
 def is_channels_last(function, data_format):

@@ -158,7 +158,7 @@ def per_axis(function, name, value, rank, minimum):
         values *= rank
     if values is None or len(values) != rank or not all(is_integer(v) for v in values):
         kind = TypeError if values is None else ValueError
-        raise kind(f"{function}: {name} must be an int or {rank} ints, got {shape_hint(value)}")
+        raise kind(f"{function}: {name} must be an int{f' or {rank} ints' * (rank > 1)}, got {shape_hint(value)}")
     check_range(function, name, values, value, minimum)
     return tuple(int(v) for v in values)
 

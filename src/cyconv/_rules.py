@@ -111,4 +111,15 @@ def check_parameters(estimator):
             raise ValueError(f"The {name!r} parameter of {type(estimator).__name__} must be {words}. "
                              f"Got {value!r} instead.")
     if estimator.layers:
-        estimator._validate_names([name for name, _ in estimator.layers])
+        check_names([name for name, _ in estimator.layers], estimator)
+
+
+def check_names(names, estimator):
+    """ValueError if `set_params` could not tell the layers and their arguments by such names."""
+    parameters = estimator.get_params(deep=False)
+    for name in names:
+        problem = ("stands twice" if names.count(name) > 1 else
+                   f"is that of a parameter; call the layer {f'{name}1'!r} or otherwise" if name in parameters else
+                   "contains '__', which parts a layer from its argument in set_params" if "__" in name else None)
+        if problem:
+            raise ValueError(f"The 'layers' parameter of {type(estimator).__name__}: the name {name!r} {problem}.")

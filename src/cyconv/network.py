@@ -10,9 +10,10 @@ from math import prod
 import numpy as np
 
 from . import _arrays, _blocks, _kernels, _threads
-from ._geometry import is_integer, per_axis
+from ._geometry import as_tuple, entries, is_integer, per_axis
 from .arithmetic import receptive_field
 from .layers import Dense, Dropout, Layer, MaxPool, Mode, ReLU
+from .layers._layer import check_flags
 from .losses import softmax_cross_entropy
 from .persistence import save
 
@@ -100,17 +101,17 @@ class Sequential:
     def __init__(self, layers, input_shape, *, dtype=np.float32, data_format="channels_first", random_state=None,
                  parameters=None):
         self.names, self.layers = named_layers(layers)
-        self.input_shape = per_axis("Sequential", "input_shape", input_shape, len(input_shape), 1)
-        if not self.input_shape:
-            raise ValueError("Sequential: input_shape must have at least one axis, got ()")
-        self.dtype = np.dtype(dtype)
+        sizes = as_tuple(input_shape)
+        if not sizes:
+            raise (TypeError if sizes is None else ValueError)(
+                f"Sequential: input_shape must be a tuple of ints, such as (1, 28, 28), got {input_shape!r}")
+        self.input_shape = per_axis("Sequential", "input_shape", sizes, len(sizes), 1)
+        self.dtype = _arrays.float_dtype("Sequential", dtype)
         self.data_format = data_format
         self.seed = np.random.SeedSequence().entropy if random_state is None else random_state
         if not is_integer(self.seed) or not 0 <= self.seed < 2**128:
             raise ValueError("Sequential: random_state must be None or an int from 0 to 2**128 - 1, "
                              f"got {random_state!r}")
-        if self.dtype not in (np.float32, np.float64):
-            raise TypeError(f"Sequential: dtype must be float32 or float64, got {self.dtype}")
         if data_format not in ("channels_first", "channels_last"):
             raise ValueError("Sequential: data_format must be 'channels_first' or 'channels_last', "
                              f"got {data_format!r}")
@@ -134,6 +135,7 @@ class Sequential:
         shapes = [shape]
         for name, layer in zip(self.names, self.layers):
             try:
+                check_flags(layer)
                 shapes.append(layer.output_shape(shapes[-1]))
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
@@ -216,6 +218,8 @@ class Sequential:
 
     def _check(self, parameters):
         """``parameters`` as arrays, if they have the names and shapes of this network's."""
+        if not hasattr(parameters, "keys"):
+            raise TypeError(f"load_parameters: parameters must be a dict of names and arrays, got {parameters!r:.200}")
         own = self._named([shapes | kept for shapes, kept in zip(self._owned, self._kept)])
         if own.keys() != parameters.keys():
             raise ValueError(f"load_parameters: missing {sorted(own.keys() - parameters.keys())}, "
@@ -476,10 +480,11 @@ def in_order_of_work(layers):
 def named_layers(layers):
     """Names and layers as two tuples; layers without a name are numbered by kind."""
     names, found, count = [], [], {}
-    for entry in layers:
-        name, layer = (None, entry) if isinstance(entry, Layer) else entry
+    for entry in entries("Sequential", "layers", "Layers or (str, Layer)", layers):
+        name, layer = entry if isinstance(entry, (tuple, list)) and len(entry) == 2 else (None, entry)
         if not isinstance(layer, Layer) or not isinstance(name, str | None):
-            raise TypeError(f"Sequential: layers must be Layers or (str, Layer), got {entry!r:.200}")
+            hint = f"; write {layer.__name__}(...)" if isinstance(layer, type) and issubclass(layer, Layer) else ""
+            raise TypeError(f"Sequential: layers must be Layers or (str, Layer), got {entry!r:.200}{hint}")
         if name is None:
             kind = type(layer).__name__.lower()
             count[kind] = count.get(kind, 0) + 1

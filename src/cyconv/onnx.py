@@ -13,6 +13,7 @@ import numpy as np
 import cyconv
 
 from . import layers
+from ._arrays import float_dtype
 from .classifier import ConvNetClassifier
 from .functional._borders import cells, mode_named
 from .functional._pooling import bin_sizes
@@ -68,14 +69,13 @@ def to_onnx(model, *, flattened=False, dtype=np.float32):
     >>> [node.op_type for node in model.graph.node]
     ['Conv', 'Relu', 'Flatten', 'Gemm', 'Identity']
     """
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise TypeError(f"to_onnx: dtype must be float32 or float64, got {dtype!r}")
+    dtype = float_dtype("to_onnx", dtype)
     if not isinstance(model, (ConvNetClassifier, ConvNetRegressor, Sequential)):
         raise TypeError("to_onnx: model must be a ConvNetClassifier, ConvNetRegressor or Sequential, got "
                         f"{type(model).__name__}; of a pipeline pass the last step")
     network = model if isinstance(model, Sequential) else model.to_sequential()
     shape = (prod(network.input_shape),) if flattened else network.input_shape
-    graph = Graph(np.dtype(dtype))
+    graph = Graph(dtype)
     y = network_nodes(graph, network, graph.input("X", shape), flattened)
     if isinstance(model, ConvNetClassifier):
         classifier_nodes(graph, model, y)

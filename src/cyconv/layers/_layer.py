@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._arrays import as_array, is_channels_last
 from .._geometry import output_sizes, windows
+from .._scalars import checked_flag
 
 NO_PARAMETERS = {}
 
@@ -134,11 +136,7 @@ class Layer:
             ``backward(dy) -> (dx, gradients)``; dx is None unless ``mode.needs_input_grad``, gradients
             are a dict with the names of the parameters. None unless ``mode.training``.
         """
-        x = np.asarray(x)
-        if x.ndim < 2:
-            raise ValueError(f"{self!r}: x must have shape (N, C, *spatial), (N, *spatial, C) or (N, F), got {x.shape}")
-        names = self.parameter_shapes(sample_shape(x.shape, mode.data_format))
-        x, params = self.checked(x, params, names)
+        x, params, names = self.checked(x, params, mode)
         y, backward = self.bind(x.shape, x.dtype, mode)(x, params, mode.rng)
         if not mode.training:
             return y, None
@@ -150,18 +148,33 @@ class Layer:
 
         return y, new
 
-    def checked(self, x, params, shapes):
-        """x and params as arrays that the compiled code can read, or an error."""
-        if not isinstance(params, dict) or not shapes.keys() <= params.keys():
+    def checked(self, x, params, mode):
+        """x and params as arrays that the compiled code can read, and the names of the parameters; or an error."""
+        x = as_array(type(self).__name__, "x", x)
+        if not isinstance(mode, Mode):
+            raise TypeError(f"{self!r}: mode must be a Mode, got {mode!r}")
+        is_channels_last(type(self).__name__, mode.data_format)
+        if x.ndim < 2:
+            raise ValueError(f"{self!r}: x must have shape (N, C, *spatial), (N, *spatial, C) or (N, F), got {x.shape}")
+        sample = sample_shape(x.shape, mode.data_format)
+        check_flags(self)
+        self.output_shape(sample)
+        shapes, kept = self.parameter_shapes(sample), self.state_shapes(sample)
+        if not isinstance(params, dict) or not shapes.keys() | kept.keys() <= params.keys():
+            makers = "`initialize` makes it" if not kept else "`initialize` and `initial_state` make it"
             raise (ValueError if isinstance(params, dict) else TypeError)(
-                f"{self!r}: params must be a dict with {', '.join(shapes) or 'nothing'}, as `initialize` makes it, "
+                f"{self!r}: params must be a dict with {', '.join(shapes | kept) or 'nothing'}, as {makers}, "
                 f"got {sorted(params) if isinstance(params, dict) else params!r}")
         dtype = x.dtype if x.dtype in (np.float32, np.float64) else np.dtype(np.float32)
-        return real_array(self, "x", x, x.shape, dtype), params | {
-            name: real_array(self, name, params[name], shape, dtype) for name, shape in shapes.items()}
+        arrays = {name: real_array(self, name, params[name], shape, dtype) for name, shape in (shapes | kept).items()}
+        return real_array(self, "x", x, x.shape, dtype), params | {name: arrays[name] for name in shapes}, list(shapes)
+
+    def compute(self, x, params, mode):
+        """What `forward` returns, without checks; a layer defines this or `bind`."""
+        raise NotImplementedError
 
     def bind(self, shape, dtype, mode):
-        """`forward` planned once for batches of one shape, dtype and mode; a layer defines this or `forward`.
+        """`forward` planned once for batches of one shape, dtype and mode, for networks: nothing is checked.
 
         Parameters
         ----------
@@ -177,7 +190,7 @@ class Layer:
             the arrays of the dict ``gradients``. The next ``run`` may overwrite y and dx.
         """
         def run(x, params, rng=None):
-            y, backward = self.forward(x, params, mode._replace(rng=rng))
+            y, backward = self.compute(x, params, mode._replace(rng=rng))
 
             def into(dy, gradients):
                 dx, found = backward(dy)
@@ -208,6 +221,13 @@ def real_array(layer, name, value, shape, dtype):
     if array.shape != shape:
         raise ValueError(f"{layer!r}: {name} must have shape {tuple(shape)}, got {array.shape}")
     return array
+
+
+def check_flags(layer):
+    """TypeError for an argument that should be True or False."""
+    for field in fields(layer):
+        if field.type is bool:
+            checked_flag(type(layer).__name__, field.name, getattr(layer, field.name))
 
 
 def sample_shape(shape, data_format):

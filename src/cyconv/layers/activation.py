@@ -9,7 +9,7 @@ from .. import _kernels, functional
 from .._scalars import BELOW_ONE, checked_number
 from ..functional._ranked import team
 from ..functional.activation import WORK_PER_ELEMENT
-from ._layer import NO_PARAMETERS, PREDICTING, Layer
+from ._layer import Layer
 
 
 class Activation(Layer):
@@ -21,7 +21,11 @@ class Activation(Layer):
     function = gradient = None
     keeps = "x"                # or "y": what the gradient is computed from
 
-    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
+    def output_shape(self, input_shape):
+        self.function(np.empty(0, np.float32), **self.get_params())        # refuses wrong arguments
+        return tuple(input_shape)
+
+    def compute(self, x, params, mode):
         how = {**self.get_params(), "n_threads": mode.n_threads}
         y = self.function(x, **how)
         if not mode.training:
@@ -55,9 +59,6 @@ class ReLU(Activation):
             return y, backward
 
         return run
-
-    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
-        return Layer.forward(self, x, params, mode)
 
 
 @dataclass(repr=False)
@@ -124,7 +125,7 @@ class Softmax(Layer):
     Not needed in front of a softmax cross-entropy, which takes the values that go in here.
     """
 
-    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
+    def compute(self, x, params, mode):
         axis = -1 if mode.data_format == "channels_last" else 1
         y = functional.softmax(x, axis)
         if not mode.training:
@@ -155,7 +156,7 @@ class Dropout(Layer):
         checked_number("Dropout", "rate", self.rate, BELOW_ONE)
         return tuple(input_shape)
 
-    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
+    def compute(self, x, params, mode):
         if not mode.training:
             return x, None
         if self.rate == 0:

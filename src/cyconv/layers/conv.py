@@ -12,7 +12,7 @@ from .._geometry import per_axis, transposed_windows
 from ..functional._borders import mode_named
 from ..functional._plans import adjoint, forward, grad_bias, grad_weight, options, prepare
 from ..functional.transposed import prepare as prepare_transposed
-from ._layer import PREDICTING, Layer, sample_shape, window_output, window_per_axis
+from ._layer import Layer, sample_shape, window_output, window_per_axis
 
 
 class Convolution(Layer):
@@ -354,7 +354,7 @@ class SeparableConv(Convolution):
     def bind(self, shape, dtype, mode):
         return Layer.bind(self, shape, dtype, mode)
 
-    def forward(self, x, params, mode=PREDICTING):
+    def compute(self, x, params, mode):
         how = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation,
                "padding_mode": self.padding_mode, "data_format": mode.data_format, "n_threads": mode.n_threads}
         weights = params["depthwise_weight"], params["pointwise_weight"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from .._geometry import per_axis
 from ..functional._plans import adjoint, forward, grad_weight, options, prepare
-from ._layer import NO_PARAMETERS, PREDICTING, Layer, flatten
+from ._layer import Layer, flatten
 
 
 @dataclass(repr=False)
@@ -26,7 +26,7 @@ class Flatten(Layer):
     def window(self, input_shape):
         return ()
 
-    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
+    def compute(self, x, params, mode):
         y, restore = flatten(x, mode.data_format)
         return y, (lambda dy: (restore(dy), {})) if mode.training else None
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import functional
 from .._scalars import NOT_NEGATIVE, UP_TO_ONE, checked_number
-from ._layer import NO_PARAMETERS, PREDICTING, Layer
+from ._layer import Layer
 
 
 @dataclass(repr=False)
@@ -63,7 +63,7 @@ class BatchNorm(Layer):
         initial = {"running_mean": np.zeros, "running_var": np.ones}
         return {name: initial[name](shape, dtype) for name, shape in self.state_shapes(input_shape).items()}
 
-    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
+    def compute(self, x, params, mode):
         weight, bias = params.get("weight"), params.get("bias")
         how = {"data_format": mode.data_format, "n_threads": mode.n_threads}
         if not mode.training:

@@ -10,7 +10,7 @@ from .._arrays import aligned_zeros
 from .._geometry import per_axis
 from ..functional._pooling import WORK_PER_CELL, bin_sizes, extremes, norm_order, prepare
 from ..functional._ranked import team
-from ._layer import NO_PARAMETERS, PREDICTING, Layer, window_output, window_per_axis
+from ._layer import Layer, window_output, window_per_axis
 
 # Windows of at most so many taps have these numbered in bytes.
 BYTE_TAPS = 255
@@ -56,7 +56,7 @@ class WindowPool(Layer):
         """Of the function of this kind: what it takes by position, and by name."""
         return (self.kernel_size, self.stride, self.padding), {"dilation": self.dilation, "ceil_mode": self.ceil_mode}
 
-    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
+    def compute(self, x, params, mode):
         arguments, options = self.parameters()
         return run(self.kind, "{}_pool", x, arguments, options, mode, again=(arguments, options))
 
@@ -66,9 +66,6 @@ class ExtremePool(WindowPool):
     """What maximum and minimum share: their gradients follow the index of the winner."""
 
     keeps_output = False
-
-    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
-        return Layer.forward(self, x, params, mode)
 
     def bind(self, shape, dtype, mode):
         channels_last = mode.data_format == "channels_last"
@@ -237,7 +234,7 @@ class GlobalPool(Layer):
     def window(self, input_shape):
         return tuple((size, 1, 1) for size in input_shape[1:])
 
-    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
+    def compute(self, x, params, mode):
         arguments = (self.p,) if self.kind == "lp" else ()
         return run(self.kind, "global_{}_pool", x, arguments, {"keepdims": False}, mode, again=(arguments, {}))
 
@@ -277,7 +274,7 @@ class AdaptivePool(Layer):
         return tuple((max(-(-(i + 1) * n // o) - i * n // o for i in range(o)), max(n // o, 1), 1)
                      for n, o in zip(input_shape[1:], outputs))
 
-    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
+    def compute(self, x, params, mode):
         return run(self.kind, "adaptive_{}_pool", x, (self.output_size,), {}, mode)
 
 
@@ -308,7 +305,7 @@ class Maxout(Layer):
             raise ValueError(f"Maxout: pieces={pieces} must divide the {input_shape[0]} channels of the input")
         return (input_shape[0] // pieces, *input_shape[1:])
 
-    def forward(self, x, params=NO_PARAMETERS, mode=PREDICTING):
+    def compute(self, x, params, mode):
         axis = -1 if mode.data_format == "channels_last" else 1
         how = {"axis": axis, "n_threads": mode.n_threads}
         if not mode.training:
