@@ -75,7 +75,7 @@ def test_names_are_those_of_pytorch_and_of_scikit_learn():
     assert ACTIVATIONS["swish"] is SiLU and ACTIVATIONS["logistic"] is Sigmoid and ACTIVATIONS["identity"] is None
 
 
-@pytest.mark.parametrize("activation", ["GELU", "softmax", "", None, 1, ("relu",), ReLU()])
+@pytest.mark.parametrize("activation", ["GELU", "softmax", "", None, 1, ("relu", "no"), ReLU()])
 def test_other_names_are_refused_by_the_classifier(activation):
     with pytest.raises(ValueError, match="The 'activation' parameter of ConvNetClassifier must be one of 'relu', 'lea"):
         ConvNetClassifier(activation=activation).fit(np.eye(4), [0, 1, 0, 1])

@@ -380,5 +380,5 @@ def test_an_interrupted_epoch_leaves_the_state_of_the_last_one(monkeypatch):
 
 
 def test_batch_norm_must_be_a_flag():
-    with pytest.raises(ValueError, match="The 'batch_norm' parameter of ConvNetClassifier must be True or False"):
+    with pytest.raises(ValueError, match="The 'batch_norm' parameter of ConvNetClassifier must be True, False or"):
         quick(batch_norm="yes").fit(DIGITS, LABELS)

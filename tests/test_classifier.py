@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import StratifiedKFold, cross_validate
 
 from cyconv import ConvNetClassifier, ImageScaler, _kernels, _training, optimizers
+from cyconv.layers import Conv
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -268,8 +269,9 @@ def test_a_single_image_without_its_batch_axis_is_refused():
 
 
 def test_flat_images_taken_for_signals_warn():
-    with pytest.warns(UserWarning, match=r"signals of 64 values; if they are images, pass input_shape=\(8, 8\)"):
+    with pytest.warns(UserWarning, match=r"of 64 values; if they are images, pass input_shape=\(8, 8\)") as seen:
         quick(input_shape=None).fit(FEW, FEW_Y)
+    assert seen[0].filename == __file__
     with pytest.warns(UserWarning, match=r"input_shape=\(8, 8, 3\)"):
         quick(input_shape=None, data_format="channels_last").fit(np.repeat(FEW, 3, axis=1), FEW_Y)
 
@@ -287,6 +289,16 @@ def test_channels_at_the_other_end_warn(shape, layout, other):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         ConvNetClassifier(data_format=f"channels_{other}", **how).fit(data, np.arange(20) % 2)
+
+
+def test_float64_in_a_large_network_warns():
+    data, how = np.random.default_rng(0).standard_normal((20, 32, 32)), {"max_iter": 1, "n_iter_no_change": np.inf}
+    with pytest.warns(UserWarning, match="X is float64, .* takes about twice as long as in float32; pass X.as") as seen:
+        ConvNetClassifier(**how).fit(data, np.arange(20) % 2)
+    assert seen[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        ConvNetClassifier(**how).fit(data.astype(np.float32), np.arange(20) % 2)
 
 
 def test_nan_is_an_error():
@@ -651,6 +663,9 @@ def test_parameters_that_break_their_rule_are_named(name, value, rule):
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"kernel_size": (3, 3, 3)}, r"kernel_size must be one value or one for each of the 2 conv layers, got \(3, 3"),
+    ({"batch_norm": (True,)}, r"batch_norm must be one value or one for each of the 2 conv layers, got \(True,\)"),
+    ({"activation": ["relu"]}, r"activation must be one value or one for each of the 2 conv and hidden layers, got"),
+    ({"dropout": (0.1, 0.2)}, r"dropout must be one value or one for each of the 1 dense layers, got \(0.1, 0.2\)"),
     ({"kernel_size": ((3, 3, 3), 3)}, r"kernel_size must be an int or 2 ints, got \(3, 3, 3\)"),
     ({"padding": "smae"}, "unknown padding 'smae'"),
     ({"padding": 0, "pool_size": 3}, r"conv layer 2, Conv\(.*\), does not fit its input of shape \(4, 2, 2\): Conv"),
@@ -659,6 +674,14 @@ def test_parameters_that_break_their_rule_are_named(name, value, rule):
 def test_windows_that_do_not_fit_are_explained(changes, message):
     with pytest.raises(ValueError, match=message):
         quick(**changes).fit(FEW, FEW_Y)
+
+
+def test_each_layer_may_have_its_own_activation_normalisation_and_dropout():
+    network = quick(activation=("tanh", "identity", "gelu"), batch_norm=(True, False), dropout=(0.0, 0.5),
+                    hidden_layer_sizes=6, max_iter=1).fit(FEW, FEW_Y).to_sequential()
+    assert network.names == ("conv1", "batchnorm1", "tanh1", "maxpool1", "conv2", "maxpool2", "dense1", "gelu1",
+                             "dropout1", "dense2")
+    assert [layer.bias for layer in network.layers if isinstance(layer, Conv)] == [False, True]
 
 
 def test_numpy_numbers_are_accepted():

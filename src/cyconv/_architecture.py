@@ -58,21 +58,25 @@ def conv_net(input_shape, n_outputs, *, conv_channels, kernel_size, stride, padd
     ``input_shape`` is (C, *spatial). Pooling windows are cut to the size of the map, so that a map of
     one cell stays one; a convolution that does not fit is a ValueError.
     """
-    per_block = zip(*(per_conv_layer(name, value, len(conv_channels)) for name, value in (
+    n_blocks, n_hidden = len(conv_channels), len(hidden_layer_sizes)
+    per_block = zip(*(per_layer(name, value, n_blocks, "conv") for name, value in (
         ("kernel_size", kernel_size), ("stride", stride), ("padding", padding), ("dilation", dilation),
-        ("pool", pool), ("pool_size", pool_size))))
+        ("pool", pool), ("pool_size", pool_size), ("batch_norm", batch_norm))))
+    functions = per_layer("activation", activation, n_blocks + n_hidden, "conv and hidden")
+    rates = per_layer("dropout", dropout, n_hidden + 1, "dense")
     result, shape = [], input_shape
-    for number, (channels, (kernel, step, pad, spread, kind, size)) in enumerate(zip(conv_channels, per_block), 1):
-        conv = Conv(channels, kernel, step, pad, spread, bias=not batch_norm)
-        result += [conv, *([BatchNorm()] if batch_norm else []), *activations(activation)]
+    for number, (channels, function, of_block) in enumerate(zip(conv_channels, functions, per_block), 1):
+        kernel, step, pad, spread, kind, size, is_normed = of_block
+        conv = Conv(channels, kernel, step, pad, spread, bias=not is_normed)
+        result += [conv, *([BatchNorm()] if is_normed else []), *activations(function)]
         shape = shape_after(conv, shape, number)
         if kind is not None:
             pooling = POOLS[kind](cut(size, shape[1:]))
             shape = pooling.output_shape(shape)
             result.append(pooling)
-    for units in hidden_layer_sizes:
-        result += [*dropouts(dropout), Dense(units), *activations(activation)]
-    return [*result, *dropouts(dropout), Dense(n_outputs)]
+    for units, function, rate in zip(hidden_layer_sizes, functions[n_blocks:], rates):
+        result += [*dropouts(rate), Dense(units), *activations(function)]
+    return [*result, *dropouts(rates[-1]), Dense(n_outputs)]
 
 
 def shape_after(conv, shape, number):
@@ -82,12 +86,12 @@ def shape_after(conv, shape, number):
         raise ValueError(f"conv layer {number}, {conv!r}, does not fit its input of shape {shape}: {error}") from error
 
 
-def per_conv_layer(name, value, n_layers):
-    """``value`` for each of the convolution layers: itself, or the elements of a sequence."""
+def per_layer(name, value, n_layers, which):
+    """``value`` for each of the layers: itself, or the elements of a sequence."""
     if not isinstance(value, (tuple, list)):
         return [value] * n_layers
     if len(value) != n_layers:
-        raise ValueError(f"{name} must be one value or one for each of the {n_layers} conv layers, got {value!r}")
+        raise ValueError(f"{name} must be one value or one for each of the {n_layers} {which} layers, got {value!r}")
     return value
 
 

@@ -19,15 +19,15 @@ PARAMETERS = """\
         Pooling after each convolution and activation.
     pool_size : int or one for each layer, default 2
         Size and stride of the pooling windows; cut to the size of the map.
-    activation : str, default "relu"
-        After each convolution and each hidden dense layer: "relu", "leaky_relu", "elu", "selu", "gelu",
+    activation : str or one for each layer, default "relu"
+        After each convolution and each hidden dense layer, in this order: "relu", "leaky_relu", "elu", "selu", "gelu",
         "silu" or "swish", "sigmoid" or "logistic", "tanh", or "identity" for none; each as the function of
         `cyconv` of that name with its default parameters.
-    batch_norm : bool, default False
+    batch_norm : bool or one for each layer, default False
         Whether the channels of each convolution are normalised before the activation, see
         `cyconv.layers.BatchNorm`; the convolutions have no biases then.
-    dropout : float in [0, 1), default 0.0
-        Share of the inputs of every dense layer that are set to zero in training.
+    dropout : float in [0, 1) or one for each dense layer, default 0.0
+        Share of the inputs of every dense layer, the last one too, that are set to zero in training.
     hidden_layer_sizes : int or sequence of int, default ()
         Units of each dense layer before the last.
     layers : list of (str, Layer) or None, default None

@@ -32,7 +32,7 @@ from ._fitting import NOTHING_LEARNED, Fitting, Problem
 from ._inference import feature_names, features, predicting_network
 from ._rates import Rate
 from ._rules import check_parameters
-from ._samples import as_rows, check_shape, fitted_shape, image_shape
+from ._samples import as_rows, check_shape, fitted_shape, image_shape, warn_of_float64
 from ._training import Samples, outputs_of, scale_of
 from .augmentation import check_augment
 from .network import Sequential
@@ -217,7 +217,7 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
         shape = image_shape(self.n_features_in_, self.data_format)
         if shape is not None:
             warnings.warn(f"X is taken for signals of {self.n_features_in_} values; if they are images, pass "
-                          f"input_shape={shape}", UserWarning, stacklevel=6)
+                          f"input_shape={shape}", UserWarning, stacklevel=5)
 
     def _samples(self, X, y, sample_weight, goes_on):
         """Training data without samples of weight zero, and the factors that classes put on weights."""
@@ -270,6 +270,7 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
             vars(self).pop("parameters_", None)       # those of another network would not suit what is set now
         network = Sequential(restore(self.architecture_), self.input_shape_, dtype=samples.X.dtype,
                              data_format=self.data_format_, random_state=seed)
+        warn_of_float64(network)
         if goes_on:
             network.load_parameters(self._rescaled(network, self.parameters_, -1))
         else:

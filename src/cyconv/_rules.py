@@ -62,9 +62,10 @@ RULES = {
     "pool_size": WINDOW,
     "pool": ("'max', 'avg', None or a sequence of them",
              any_of(one_of("max", "avg", None), sequence_of(one_of("max", "avg", None)))),
-    "activation": (f"one of {', '.join(map(repr, ACTIVATIONS))}", lambda v: isinstance(v, str) and v in ACTIVATIONS),
-    "batch_norm": FLAG,
-    "dropout": BELOW_ONE,
+    "activation": (f"one of {', '.join(map(repr, ACTIVATIONS))}, or a sequence of them",
+                   any_of(one_of(*ACTIVATIONS), sequence_of(one_of(*ACTIVATIONS)))),
+    "batch_norm": ("True, False or a sequence of them", any_of(flag, sequence_of(flag))),
+    "dropout": ("a number in [0, 1) or a sequence of them", any_of(BELOW_ONE[1], sequence_of(BELOW_ONE[1]))),
     "hidden_layer_sizes": SIZES,
     "layers": ("None or a list of (name, Layer)", any_of(one_of(None), is_list_of_layers)),
     "input_shape": ("None or a tuple of one to four ints >= 1", any_of(

@@ -6,6 +6,7 @@ from math import isqrt, prod
 import numpy as np
 
 LIKELY_CHANNELS = 1, 3, 4     # grey, colour, colour and opacity
+MANY_MACS = 10**6             # per sample, of LeNet-5 on colour images: training takes minutes
 SPATIAL_DIMS = {1: 1, 2: 2, 3: 2, 4: 3}     # by the length of a shape, unless the user says otherwise
 
 
@@ -58,6 +59,14 @@ def warn_of_other_layout(shape, data_format):
         other = "channels_last" if is_first else "channels_first"
         warnings.warn(f"samples of shape {shape} have {here} channels by data_format={data_format!r}; if they have "
                       f"{there}, pass data_format={other!r}", UserWarning, stacklevel=6)
+
+
+def warn_of_float64(network):
+    """UserWarning if a large network computes in float64."""
+    n_macs = sum(layer.n_macs(shape) for layer, shape in zip(network.layers, network.shapes))
+    if network.dtype == np.float64 and n_macs >= MANY_MACS:
+        warnings.warn(f"X is float64, in which training this network of {n_macs:,} multiplications per sample takes "
+                      "about twice as long as in float32; pass X.astype(numpy.float32)", UserWarning, stacklevel=5)
 
 
 def check_shape(found, expected, data_format):
