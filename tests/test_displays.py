@@ -166,7 +166,14 @@ def test_feature_maps_are_the_outputs_of_the_layers(model_and_x):
             np.testing.assert_array_equal(drawn(axes[0]), values)
         else:
             np.testing.assert_array_equal([drawn(ax) for ax in axes], [middle(channel) for channel in values[:3]])
+            assert axes[0].get_ylabel().endswith("3 shown")
     assert [text.get_text() for text in display.axes_[-1][0].get_xticklabels()] == LABELS.tolist()
+
+
+def test_labels_stand_upright_where_they_would_overlap():
+    for labels, rotation in ((["a", "b"], 0), ([f"class {i}" for i in range(20)], 90)):
+        display = FeatureMapDisplay(np.ones((1, 4, 4)), {"dense": np.ones(len(labels))}, labels=labels).plot()
+        assert {text.get_rotation() for text in display.axes_[-1][0].get_xticklabels()} == {rotation}
 
 
 def test_feature_maps_have_one_scale_for_a_layer_with_zero_at_a_fixed_colour():

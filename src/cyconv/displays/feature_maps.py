@@ -6,6 +6,8 @@ from ..layers import Dropout, Flatten
 from ..saliency import channels_first
 from ._drawing import colours, draw_bars, draw_sample, flat, network_of, panel_for, size_of, without_ticks
 
+LETTERS = 14        # of labels in the width of a map
+
 
 class FeatureMapDisplay:
     """One sample and what the layers make of it, a row for each layer with a colour scale of its own.
@@ -104,13 +106,14 @@ class FeatureMapDisplay:
             places = range(min(len(values), max_maps)) if values.ndim > 2 else [slice(columns)]
             axes = [panel.add_subplot(grid[row, place]) for place in places]
             image = self._draw_layer(axes, values)
-            set_label(axes[0], name, values)
+            set_label(axes[0], name, values, f"\n{len(axes)} shown" * (values.ndim > 2 and len(values) > len(axes)))
             self.axes_.append(np.array(axes))
             if image is not None:
                 bar = panel.colorbar(image, cax=panel.add_subplot(grid[row, columns]))
                 bar.ax.tick_params(labelsize="x-small")
         if self.labels is not None and values.ndim == 1:
-            axes[0].set_xticks(range(len(self.labels)), self.labels)
+            is_crowded = sum(len(str(label)) + 2 for label in self.labels) > LETTERS * columns
+            axes[0].set_xticks(range(len(self.labels)), self.labels, rotation=90 if is_crowded else 0)
         return self
 
     def _draw_layer(self, axes, values):
@@ -131,6 +134,6 @@ class FeatureMapDisplay:
         return image
 
 
-def set_label(ax, name, values):
+def set_label(ax, name, values, more=""):
     """Name and shape left of the axes."""
-    ax.set_ylabel(f"{name}\n{size_of(values.shape)}", rotation=0, ha="right", va="center", fontsize="small")
+    ax.set_ylabel(f"{name}\n{size_of(values.shape)}{more}", rotation=0, ha="right", va="center", fontsize="small")
