@@ -363,6 +363,9 @@ def test_wrong_separable_weights_are_refused():
         cyconv.separable_conv2d(x, depthwise_weight, np.ones((2, 6, 3)))
     with pytest.raises(ValueError, match="needs must be a collection of 'x', 'depthwise_weight', .* and 'bias'"):
         cyconv.separable_conv2d_backward(x, x, depthwise_weight, np.ones((2, 6)), needs=("weight",))
+    for name in ("x", "pointwise_weight"):
+        with pytest.raises(ValueError, match="grad_out must have 4 dimensions"):
+            cyconv.separable_conv2d_backward(1.0, x, depthwise_weight, np.ones((2, 6)), needs=(name,))
 
 
 # ---------------------------------------------------------------- tiled and local

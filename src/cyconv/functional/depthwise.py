@@ -300,6 +300,7 @@ def _separable_conv_backward(function, rank, grad_out, x, depthwise_weight, poin
     point = options(function, data_format)
     x, depthwise, pointwise, grad_out = separable_arrays(function, x, depthwise_weight, pointwise_weight,
                                                          grad_out=grad_out)
+    batched(function, "grad_out", grad_out, depthwise.ndim - 2, how.channels_last)
     weights = {name for name in ("x", "depthwise_weight") if name in needs}
     outer = ["x"] * bool(weights) + [name.removeprefix("pointwise_") for name in ("pointwise_weight", "bias")
                                      if name in needs]
