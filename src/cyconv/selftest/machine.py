@@ -17,15 +17,27 @@ class Skipped(Exception):
     """The machine lacks what a check is about."""
 
 
-def instruction_sets():
-    """Every instruction set that the processor runs, one after the other in use."""
+def available():
+    """Names of the instruction sets that the processor runs."""
+    return _kernels.available
+
+
+@contextmanager
+def using(isa):
+    """With another instruction set."""
     before = _kernels.isa
+    _kernels.use(isa)
     try:
-        for name in _kernels.available:
-            _kernels.use(name)
-            yield name
+        yield
     finally:
         _kernels.use(before)
+
+
+def instruction_sets():
+    """Every instruction set that the processor runs, one after the other in use."""
+    for name in available():
+        with using(name):
+            yield name
 
 
 def threads_at_any_size():

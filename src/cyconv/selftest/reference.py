@@ -28,10 +28,10 @@ def inner(sizes, windows):
 
 def taps(windows, outputs):
     """For every tap: its index in the kernel, and the slice of the spread input that it reads."""
-    for tap in product(*(range(w.kernel) for w in windows)):
-        index = tuple(w.kernel - 1 - j if w.flip else j for j, w in zip(tap, windows))
-        yield index, tuple(slice(j * w.dilation, j * w.dilation + (o - 1) * w.stride + 1, w.stride)
-                           for j, w, o in zip(tap, windows, outputs))
+    axes = [[(w.kernel - 1 - j if w.flip else j, slice(j * w.dilation, j * w.dilation + (o - 1) * w.stride + 1, w.stride))
+             for j in range(w.kernel)] for w, o in zip(windows, outputs)]
+    for tap in product(*axes):
+        yield tuple(zip(*tap))
 
 
 def split(channels, groups):

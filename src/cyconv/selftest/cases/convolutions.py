@@ -12,7 +12,7 @@ from ..arrays import integers
 from ._case import Case
 
 BORDERS = ("reflect", "symmetric", "edge", "wrap")
-MAX_LOCAL_WEIGHTS = 200_000
+MAX_TILED_PRODUCTS, MAX_TILED_TAPS = 10**6, 300     # as many convolutions as tiles define the result
 
 
 def family(g, function, arrays, parameters, expected):
@@ -98,13 +98,20 @@ def transposed(seed):
 
 
 def tiled(seed):
-    g, rng = geometries.convolution(seed), Random(seed)
-    return with_tiles(g, "tiled_conv", [rng.randint(1, 4) for _ in g.sizes])
+    rng = Random(seed)
+    tiles = [rng.randint(1, 4) for _ in range(3)]
+    g = drawn(seed, lambda g: is_small(g, prod(tiles[:len(g.sizes)])))
+    return with_tiles(g, "tiled_conv", tiles[:len(g.sizes)])
 
 
 def local(seed):
-    g = drawn(seed, lambda g: prod(g.outputs) * prod(g.weight_shape) <= MAX_LOCAL_WEIGHTS)
+    g = drawn(seed, lambda g: is_small(g, prod(g.outputs)))
     return with_tiles(g, "local_conv", g.outputs)
+
+
+def is_small(g, n_tiles):
+    return (n_tiles * prod(g.y_shape) * prod(g.weight_shape[1:]) <= MAX_TILED_PRODUCTS
+            and n_tiles * prod(w.kernel for w in g.windows) <= MAX_TILED_TAPS)
 
 
 def with_tiles(g, function, tiles):

@@ -5,7 +5,6 @@ from math import inf, prod
 
 import numpy as np
 
-from ..._geometry import Window
 from .. import geometries, reference
 from ..arrays import integers
 from ._case import Case
@@ -109,15 +108,16 @@ def global_(seed):
     """One value of every channel: a window that is the whole map."""
     g, rng = geometries.adaptive(seed), np.random.default_rng(seed)
     key = (g.batch, g.channels, g.sizes)
-    ones = (1,) * len(g.sizes)
-    x, dy = integers(rng, g.x_shape), integers(rng, (*g.x_shape[:2], *ones))
-    window, count, shape = ([Window(n) for n in g.sizes], ones), prod(g.sizes), {"input_shape": g.x_shape}
-    for kind, function in (("max", reference.max_pool), ("min", reference.min_pool)):
-        values, indices = function(x.astype(float), *window)
+    result_shape = (*g.x_shape[:2], *[1] * len(g.sizes))
+    x, dy = integers(rng, g.x_shape), integers(rng, result_shape)
+    cells, count, shape = x.reshape(*x.shape[:2], prod(g.sizes)), prod(g.sizes), {"input_shape": g.x_shape}
+    for kind, find in (("max", np.argmax), ("min", np.argmin)):
+        indices = find(cells, axis=2).reshape(result_shape)
+        values = np.take_along_axis(cells, indices.reshape(*x.shape[:2], 1), axis=2).reshape(result_shape)
         yield Case(f"global_{kind}_pool", {"x": x, "return_indices": True}, lambda found=(values, indices): found, key)
         yield Case(f"global_{kind}_pool_backward", {"grad_out": dy, "indices": indices, **shape},
                    lambda indices=indices: [reference.max_pool_backward(dy, indices, g.sizes)], key)
-    total, norm = reference.sum_pool(x, *window), reference.sum_pool(abs(x), *window)
+    total, norm = (array.sum(axis=2).reshape(result_shape) for array in (cells, abs(cells)))
     yield Case("global_sum_pool", {"x": x}, lambda: [total], key)
     yield Case("global_sum_pool_backward", {"grad_out": dy, **shape}, lambda: [np.broadcast_to(dy, x.shape)], key)
     yield Case("global_avg_pool", {"x": x}, lambda: [total / count], key)

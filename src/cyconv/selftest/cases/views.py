@@ -9,7 +9,7 @@ from ..arrays import LAYOUTS, integers
 from ._case import Case
 from .convolutions import drawn
 
-MAX_CELLS = 600         # of both sides of a dense matrix
+MAX_CELLS = 300         # of both sides of a dense matrix
 BOUNDARIES = {"fill": "constant", "wrap": "wrap", "symm": "symmetric", "reflect": "reflect", "edge": "edge"}
 
 

@@ -13,7 +13,7 @@ from .. import machine, training
 from ..processes import Hang, in_child
 
 PATIENCE = 60.0     # seconds until a child counts as hanging
-IN_PARENT = {"n_jobs": 2}
+IN_PARENT = {"n_jobs": 2, "max_iter": 1}
 
 
 @cache

@@ -5,6 +5,7 @@ The calls run in forked processes, because the first access beyond an array ends
 
 import ctypes
 import os
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..processes import in_child
 
 # Functions without kernels of their own need no guard.
 FAMILIES = [family for family in (*EXACT, *SMOOTH) if family not in (custom, images, matrices)]
-SEEDS = 10          # of a case, in one process
+SEEDS = 30          # of a case, in one process
 
 
 def case(seed, tally):
@@ -31,27 +32,30 @@ def case(seed, tally):
     tally.note("0 faults")
 
 
+@cache
+def both_ends():
+    return Guarded(at_end=False), Guarded(at_end=True)
+
+
 def calls(number):
     """How many calls there were with each instruction set."""
     family, count = FAMILIES[number % len(FAMILIES)], 0
-    for call in family(number):
-        for dtype, layout in product(machine.FLOATS, LAYOUTS):
-            arguments = prepared(call, dtype, layout, 1 + number % 3)
+    n_threads = (1, 2, 3)[number // len(FAMILIES) % 3]
+    cases = [(call, prepared(call, dtype, layout, n_threads))
+             for call in family(number) for dtype, layout in product(machine.FLOATS, LAYOUTS)]
+    for guarded in both_ends():
+        with guarded.everywhere(), machine.threads_at_any_size():
             for _ in machine.instruction_sets():
-                one(call, arguments, Guarded(False), number)
-                one(call, arguments, Guarded(True), number)
-            count += 2
-    for _ in machine.instruction_sets():
-        train(number, Guarded(False))
-        train(number, Guarded(True))
+                for call, arguments in cases:
+                    one(call, arguments, guarded, number)
+                train(number, guarded)
+        count += len(cases)
     return count
 
 
 def one(call, arguments, guarded, number):
-    placed = {name: infected(guarded.copy(value), name, number) if isinstance(value, np.ndarray) else value
-              for name, value in arguments.items()}
-    with guarded.everywhere(), machine.threads_at_any_size():
-        results(call, placed)
+    results(call, {name: infected(guarded.copy(value), name, number) if isinstance(value, np.ndarray) else value
+                   for name, value in arguments.items()})
 
 
 def infected(array, name, number):
@@ -65,10 +69,9 @@ def train(number, guarded):
     """All optimizers on vectors of every length."""
     vector, gradient = np.random.default_rng(number).standard_normal((2, number % 70)).astype(
         machine.FLOATS[number % 2])
-    with guarded.everywhere():
-        for kind in (optimizers.SGD, optimizers.Adam, optimizers.AdamW, optimizers.RMSprop):
-            kind(guarded.copy(vector), n_weights=len(vector) // 2).step(guarded.copy(gradient), l2=0.1, n_threads=2)
-        optimizers.clip_by_norm(guarded.copy(gradient), 0.1)
+    for kind in (optimizers.SGD, optimizers.Adam, optimizers.AdamW, optimizers.RMSprop):
+        kind(guarded.copy(vector), n_weights=len(vector) // 2).step(guarded.copy(gradient), l2=0.1, n_threads=2)
+    optimizers.clip_by_norm(guarded.copy(gradient), 0.1)
 
 
 def faults():

@@ -21,8 +21,8 @@ from ..cases._case import prepared
 ALLOWED = ValueError, TypeError, OverflowError, MemoryError
 MAX_SECONDS = 1.0
 MAX_GROWTH = 64 * 2**20         # bytes of resident memory, over all calls
-MAX_ADDRESSES = 2**30           # bytes of address space that a call may ask for, so that absurd sizes fail
-CALLS = 20                      # of a function, in a case
+MAX_ADDRESSES = 2**30           # bytes of address space that calls may ask for, so that absurd sizes fail
+CALLS = 60                      # of a function, in a case
 
 ARRAYS = (
     np.broadcast_to(np.float32(1), 2**45), np.broadcast_to(1.0, (2**20, 2**25, 1, 1)),
@@ -65,11 +65,11 @@ def attempts(seed, tally):
         public = attrgetter(function)(cyconv)
         names = [*inspect.signature(public).parameters]
         tally.distinct("functions", function)
-        for _ in range(CALLS):
-            changed = {rng.choice(names): rng.choice(HOSTILE + ARRAYS) for _ in range(rng.choice((1, 1, 1, 2)))}
-            # The stacks of 1024 threads alone are more addresses than that, and OpenMP ends the process then.
-            with bounded_addresses(), mock.patch.object(_threads, "MAX_THREADS", 8), warnings.catch_warnings():
-                warnings.simplefilter("error")      # such as an overflow in a size
+        # The stacks of 1024 threads alone are more addresses than that, and OpenMP ends the process then.
+        with bounded_addresses(), mock.patch.object(_threads, "MAX_THREADS", 8), warnings.catch_warnings():
+            warnings.simplefilter("error")      # such as an overflow in a size
+            for _ in range(CALLS):
+                changed = {rng.choice(names): rng.choice(HOSTILE + ARRAYS) for _ in range(rng.choice((1, 1, 1, 2)))}
                 attempt(public, function, arguments | changed, changed, tally)
 
 

@@ -210,7 +210,7 @@ def plant_pickle(rng, entries):
 def damage_document(rng, entries):
     document = json.loads(entries["model.json"])
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        holder, key = rng.choice(list(places(document)))
+        holder, key = rng.choice(places(document))
         kind = rng.randrange(6)
         if kind < 3:
             holder[key] = copy.deepcopy(rng.choice(HOSTILE))
@@ -235,16 +235,20 @@ def damage_value(rng, value):
 
 def places(value):
     """Every (container, key) of nested dicts and lists."""
-    for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
-        yield value, key
-        if isinstance(item, (dict, list)):
-            yield from places(item)
+    found, waiting = [], [value]
+    while waiting:
+        holder = waiting.pop()
+        for key, item in holder.items() if isinstance(holder, dict) else enumerate(holder):
+            found.append((holder, key))
+            if isinstance(item, (dict, list)):
+                waiting.append(item)
+    return found
 
 
 def with_damaged_state(thing, rng):
     """A thing of its class with what unpickling would give it, changed somewhere."""
     state = copy.deepcopy(thing.__reduce_ex__(4)[2])
-    holder, key = rng.choice([(state, key) for key in state] + list(places(state)))
+    holder, key = rng.choice([(state, key) for key in state] + places(state))
     old, kind = holder[key], rng.randrange(4)
     if kind == 0:
         del holder[key]
