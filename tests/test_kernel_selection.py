@@ -72,3 +72,28 @@ def test_importing_kernels_imports_nothing_but_numpy():
     script = "import sys; import cyconv._kernels; print(*sys.modules)"
     modules = start(script).stdout.split()
     assert not {"sklearn", "scipy", "joblib"} & set(modules)
+
+
+STATE_STAYS = """
+import ctypes
+import numpy as np
+
+def state():
+    libm = ctypes.CDLL(None)
+    mode = libm.fegetround() if hasattr(libm, "fegetround") else None
+    return mode, [float(np.finfo(dtype).tiny / dtype(2)) for dtype in (np.float32, np.float64)]
+
+before = state()
+import cyconv
+assert state() == before, "after the import"
+x = np.ones((8, 16, 32, 32), np.float32)
+cyconv.conv2d_backward(cyconv.conv2d(x, x[:, :, :3, :3], n_threads=2), x, x[:, :, :3, :3], n_threads=2)
+cyconv.gelu(cyconv.lp_pool2d(x, 3, 2, n_threads=2))
+assert state() == before, "after calls"
+"""
+
+
+@pytest.mark.parametrize("name", _kernels.available)
+def test_rounding_and_subnormal_numbers_of_the_process_stay_as_they_are(name):
+    result = start(STATE_STAYS, CYCONV_ISA=name)
+    assert result.returncode == 0, result.stderr
