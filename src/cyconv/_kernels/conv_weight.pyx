@@ -8,13 +8,16 @@
 # channels a tile holds one tap of up to 14 channels, reads x in place and trims the padded outputs;
 # with few channels it holds many taps and reads x from a zero-padded scratch.
 #
-# Order of a sum: all outputs of a slot in row-major order (n, o), then the slots in a balanced tree.
-# Small gradients have up to 16 slots, shared out to the threads; large ones have one, and the
-# threads share out blocks of (output channels, channels). Slots depend on shapes alone.
+# Order of a sum: all outputs of a slot in row-major order (n, o), then the slots in a balanced tree. Small
+# gradients have up to 16 slots, shared out to the threads; of large ones the threads share out blocks of
+# (output channels, channels), and each has 2 slots, for which rounding errors are half as large as with one.
+# Slots depend on shapes alone.
 
 cdef enum:
-    CHUNK = 512                # outputs whose dy is packed at once
+    CHUNK = 512                # outputs whose dy is packed at once,
+    MIN_CHUNK = 256            # or down to this where they would make a single chunk
     MAX_SLOTS = 16
+    BLOCK_SLOTS = 2
     SLOT_ELEMENTS = 1 << 14    # largest gradient, in elements, that is worth slots
     SUM_BYTES = 1 << 18        # sums of one block
     MANY_CHANNELS = 7          # from here a tile holds one tap
@@ -34,7 +37,8 @@ cdef struct Gradient:
     bint x_in_blocks                     # and one of x too
     int V
     Py_ssize_t width, panels             # packed output channels; panels of a group
-    Py_ssize_t slots, n_chunks
+    Py_ssize_t slots, block_slots        # shared out to the threads, or of each block
+    Py_ssize_t n_chunks
     Py_ssize_t chunk[4]                  # samples, D, H, W of a chunk
     Py_ssize_t blocks, block_channels    # channel blocks of a panel
     Py_ssize_t sums_size, dy_size, x_size
@@ -42,24 +46,26 @@ cdef struct Gradient:
 
 cdef void plan_gradient(Gradient *g, int n_threads) noexcept nogil:
     cdef Py_ssize_t extents[4]
-    cdef Py_ssize_t elements, left = CHUNK, i
+    cdef Py_ssize_t elements, left, i
     cdef Box box
     g.n_taps = g.axis[0].n_taps * g.axis[1].n_taps * g.axis[2].n_taps
     g.V = 2 if g.n_k > LANES else 1
     g.width = g.V * LANES
     g.panels = ceil_div(g.n_k, g.width)
-    extents[0], extents[1], extents[2], extents[3] = g.batch, g.axis[0].n_out, g.axis[1].n_out, g.axis[2].n_out
-    g.n_chunks = 1
-    if g.in_blocks:
-        left //= SAMPLES
     if g.x_in_blocks:
         g.batch *= SAMPLES
+    extents[0], extents[1], extents[2], extents[3] = g.batch, g.axis[0].n_out, g.axis[1].n_out, g.axis[2].n_out
+    left = clip(extents[0] * extents[1] * extents[2] * extents[3] // BLOCK_SLOTS, MIN_CHUNK, CHUNK)
+    if g.in_blocks:
+        left //= SAMPLES
+    g.n_chunks = 1
     for i in range(3, -1, -1):
         g.chunk[i] = SAMPLES if g.in_blocks and i == 0 else largest_part(extents[i], max(1, left))
         left = left // g.chunk[i] if g.chunk[i] == extents[i] else 1
         g.n_chunks *= ceil_div(g.batch if i == 0 else extents[i], g.chunk[i])
     elements = g.groups * ceil_div(g.n_k, 32) * 32 * g.n_c * g.n_taps
     g.slots = min(MAX_SLOTS, g.n_chunks) if elements <= SLOT_ELEMENTS else 1
+    g.block_slots = min(BLOCK_SLOTS, g.n_chunks) if g.slots == 1 else 1
     g.blocks = 1
     if g.slots == 1 and not many_taps(g):
         g.blocks = clip(ceil_div(g.n_c * g.n_taps * g.width * <Py_ssize_t>sizeof(real), SUM_BYTES),
@@ -354,8 +360,13 @@ cdef void sum_slots(Py_ssize_t slots, Py_ssize_t size, real *sums) noexcept nogi
 
 
 cdef void block_task(const Gradient *g, Py_ssize_t task, real *sums, real *scratch) noexcept nogil:
-    sum_chunks(g, task // g.blocks, task % g.blocks, 0, g.n_chunks, sums, scratch)
-    put_gradient(g, task // g.blocks, task % g.blocks, sums)
+    cdef Py_ssize_t unit = task // g.blocks, block = task % g.blocks, slot
+    cdef Py_ssize_t size = (min(g.block_channels, g.n_c - block * g.block_channels) * g.n_taps + 1) * g.width
+    for slot in range(g.block_slots):
+        sum_chunks(g, unit, block, part(g.n_chunks, g.block_slots, slot), part(g.n_chunks, g.block_slots, slot + 1),
+                   sums + slot * size, scratch)
+    sum_slots(g.block_slots, size, sums)
+    put_gradient(g, unit, block, sums)
 
 
 cdef int run_gradient(Gradient *g, int n_threads) noexcept nogil:
@@ -368,7 +379,7 @@ cdef int run_gradient(Gradient *g, int n_threads) noexcept nogil:
         return run_depthwise_gradient(g, n_threads)
     plan_gradient(g, n_threads)
     tasks = g.slots if g.slots > 1 else g.groups * g.panels * g.blocks
-    n_sums = g.slots if g.slots > 1 else n_threads
+    n_sums = g.slots if g.slots > 1 else n_threads * g.block_slots
     g.sums_size = (g.sums_size + LANES - 1) // LANES * LANES
     size = (g.dy_size + g.x_size + 2 * LANES + 63) // 64 * 64
     memory = <real *>malloc((n_sums * g.sums_size + n_threads * size + 128) * sizeof(real))
@@ -381,7 +392,7 @@ cdef int run_gradient(Gradient *g, int n_threads) noexcept nogil:
             if g.slots > 1:
                 slot_task(g, task, sums, scratch + i * size)
             else:
-                block_task(g, task, sums + i * g.sums_size, scratch + i * size)
+                block_task(g, task, sums + i * g.block_slots * g.sums_size, scratch + i * size)
     if g.slots > 1:
         sum_slots(g.slots, g.sums_size, sums)
         for i in range(g.groups * g.panels):

@@ -87,12 +87,14 @@ cdef inline double log_(double x) noexcept nogil:
 
 
 cdef void softmax_row(const real *x, real *y, Py_ssize_t n, bint log) noexcept nogil:
-    cdef double top = -HUGE_VAL, total = 0
+    cdef double top = -HUGE_VAL, total = 0, lost = 0, term, before
     cdef Py_ssize_t i
     for i in range(n):
         top = x[i] if x[i] > top or x[i] != x[i] else top
-    for i in range(n):
-        total += exp_(x[i] - top)
+    for i in range(n):      # what each addition loses, and a long row would feel, is added to the next term
+        term, before = exp_(x[i] - top) + lost, total
+        total = before + term
+        lost = term - (total - before)
     if log:
         total = log_(total)
         for i in range(n):
