@@ -1,12 +1,14 @@
 """Mutation testing of window arithmetic and kernels: does the ordinary suite notice small faults?
 
     python tests/mutate.py geometry --count 60      mutants of _geometry.py
-    python tests/mutate.py kernels --count 60       of the .pyx files, each compiled for AVX2 and float32
+    python tests/mutate.py kernels --count 60       of the .pyx files, each compiled for AVX2 and one dtype
 
 Mutants are drawn with ``--seed``: an operator, a comparison, a constant or a bound changes in one place of a
-copy of this tree, which has the compiled modules for AVX2 only. The tests that are about the file run until one
-fails, for at most ten minutes. A mutant that does not compile counts for nothing. Survivors are printed with
-their change; docs/campaigns.md explains them.
+copy of this tree. A kernel's mutant is compiled with little optimisation, in float32 or float64 as the seed says
+(where sums are in double anyway, the latter), into a module with the functions of its group of files alone if its
+tests need no others. The tests about the group run until one fails, on at most ten minutes of processor; before,
+they must pass without a change. A mutant that does not compile, or whose object code is that of the original,
+counts for nothing. Survivors are printed with their change; docs/campaigns.md explains them.
 """
 
 import argparse
@@ -20,7 +22,9 @@ import subprocess
 import sys
 import tempfile
 import tokenize
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("src", "tests", "docs", "setup.py", "pyproject.toml", "README.md")
@@ -29,17 +33,41 @@ SWAPS = {"+": "-", "-": "+", "*": "+", "//": "*", "%": "//", "<": "<=", "<=": "<
          "False": "True", "low": "high", "stride": "dilation", "dilation": "stride", "not": "", "0": "1", "1": "2",
          "2": "3"}
 NOT_CODE = ("import", "from", "cimport", "raise", "def ", "include", "class", "@", "ctypedef")
-POOL = "pool pool_kinds adaptive_pool unpool"
-TESTS = {       # about each file, the most telling ones first
-    "_geometry.py": "geometry arithmetic filters wrong_calls layers pool conv adaptive_pool convolution_kinds",
-    "_kernels/tile.pyx": "conv", "_kernels/conv.pyx": "conv convolution_kinds",
-    "_kernels/conv_plan.pyx": "conv convolution_kinds", "_kernels/conv_pack.pyx": "conv convolution_kinds bounds",
-    "_kernels/conv_weight.pyx": "conv convolution_kinds", "_kernels/window.pyx": f"conv {POOL}",
-    "_kernels/pool.pyx": POOL, "_kernels/pool_tap.pyx": POOL, "_kernels/pool_backward.pyx": POOL,
-    "_kernels/activation.pyx": "activation activation_functions", "_kernels/softmax.pyx": "activation",
-    "_kernels/elementary.pyx": "activation_functions activation losses", "_kernels/channels.pyx": "batch_norm",
-    "_kernels/loss.pyx": "losses", "_kernels/optimizer.pyx": "optimizers", "_kernels/augment.pyx": "augmentation",
-}
+KERNELS = "_kernels"
+LIMITS = {resource.RLIMIT_CPU: 600, resource.RLIMIT_AS: 2**34}      # seconds and bytes of the tests of a mutant
+
+
+class Group(NamedTuple):
+    """Files, and the tests about them, the most telling ones first."""
+
+    files: str
+    tests: str
+    reals: tuple = ("f32", "f64")
+    alone: bool = True      # a module with the functions of these files only passes the tests
+
+
+GEOMETRY = Group("_geometry.py", "geometry arithmetic filters wrong_calls layers pool conv adaptive_pool "
+                                 "convolution_kinds", ())
+GROUPS = (
+    Group("tile slide window conv_plan conv_pack conv conv_depthwise conv_weight conv_depthwise_weight",
+          "conv convolution_kinds"),
+    Group("conv_weight_blocks blocks", "blocks", alone=False),
+    Group("pool pool_tap pool_backward pool_index", "pool pool_kinds adaptive_pool unpool"),
+    Group("elementary activation", "activation_functions activation"),
+    Group("softmax", "activation activation_functions", ("f64",)),
+    Group("channels", "batch_norm"), Group("loss", "losses"), Group("optimizer", "optimizers"),
+    Group("augment", "augmentation"),
+)
+
+
+class Mutant(NamedTuple):
+    group: Group
+    name: str       # of the file, from src/cyconv
+    change: tuple   # row, column, old, new
+    real: str       # of the module, "" for Python
+
+
+# ---------------------------------------------------------------- drawing
 
 
 def changes(text):
@@ -67,59 +95,86 @@ def mutated(text, change):
     return "\n".join(lines)
 
 
-def mutants(names, count, seed):
-    """(name, change) drawn without repetition, the files in proportion to what may change in them."""
-    everything = [(name, change) for name in names for change in changes((ROOT / "src/cyconv" / name).read_text())]
-    return random.Random(seed).sample(everything, min(count, len(everything)))
+def mutants(what, pattern, count, seed):
+    """Drawn without repetition, the files in proportion to what may change in them."""
+    rng = random.Random(seed)
+    files = [(group, name if group is GEOMETRY else f"{KERNELS}/{name}.pyx")
+             for group in ((GEOMETRY,) if what == "geometry" else GROUPS) for name in group.files.split()]
+    everything = [(group, name, change) for group, name in files if re.search(pattern, name)
+                  for change in changes((ROOT / "src/cyconv" / name).read_text())]
+    drawn = rng.sample(everything, min(count, len(everything)))
+    return [Mutant(*one, rng.choice(one[0].reals) if one[0].reals else "") for one in drawn]
 
 
-def copy_tree(folder):
-    for name in COPIED:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, folder / name)
+# ---------------------------------------------------------------- trying
 
 
-def quick_compiler(tree):
-    """Flags that come last win: a quarter of the time of -O3."""
-    (tree / "cc").write_text('#!/bin/sh\nexec gcc "$@" -O1 -g0\n')
-    (tree / "cc").chmod(0o755)
+class Tree:
+    """A copy of the project, in which one file at a time is another."""
 
+    def __init__(self, folder):
+        self.root, self.package = folder, folder / "src/cyconv"
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, folder / name)
+        for module in (self.package / KERNELS).glob("*.so"):       # three instruction sets take three times as long
+            if not module.name.startswith(("avx2", "cpu")):
+                module.unlink()
+        # Flags that come last win: a quarter of the time of -O3.
+        (folder / "cc").write_text('#!/bin/sh\nexec gcc "$@" -O1 -g0\n')
+        (folder / "cc").chmod(0o755)
+        self.environment = os.environ | {"PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.reset()
 
-def only_avx2(tree):
-    """Leave the compiled modules of one instruction set, for three would take three times as long."""
-    for module in (tree / "src/cyconv/_kernels").glob("*.so"):
-        if not module.name.startswith(("avx2", "cpu")):
-            module.unlink()
+    def reset(self, group=GEOMETRY):
+        """All sources as they are, but without the functions that Python calls outside the group."""
+        shutil.copy(ROOT / "src/cyconv/_geometry.py", self.package)
+        for source in (ROOT / "src/cyconv" / KERNELS).glob("*.pyx"):
+            text = source.read_text()
+            if group.alone and any(source.stem in other.files.split() for other in GROUPS if other is not group):
+                text = re.sub(r"^def .*?(?=^\S|\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
+            (self.package / KERNELS / source.name).write_text(text)
 
+    def build(self, real):
+        """Object code of the module, None when it does not compile."""
+        more = {"CYCONV_BUILD": f"avx2_{real}", "CC": str(self.root / "cc")}
+        built = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"], cwd=self.root,
+                               env=self.environment | more, capture_output=True)
+        return None if built.returncode else next(self.root.glob(f"build/**/avx2_{real}.o")).read_bytes()
 
-def verdict(tree, name, change):
-    """"killed", "survived" or "invalid"."""
-    target = tree / "src/cyconv" / name
-    original = target.read_text()
-    target.write_text(mutated(original, change))
-    environment = os.environ | {"PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        if name.endswith(".pyx"):
-            environment |= {"CYCONV_BUILD": "avx2_f32", "CC": str(tree / "cc")}
-            built = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"], cwd=tree,
-                                   env=environment, capture_output=True)
-            if built.returncode:
-                return "invalid"
-        files = [f"tests/test_{test}.py" for test in TESTS[name].split()]
+    def passes(self, group):
+        files = [f"tests/test_{test}.py" for test in group.tests.split()]
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
-        done = subprocess.run(command, cwd=tree, env=environment, timeout=600, capture_output=True,
-                              preexec_fn=limit_memory)
-        return "killed" if done.returncode else "survived"
-    except subprocess.TimeoutExpired:
-        return "killed"
-    finally:
-        target.write_text(original)
+        return not subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True,
+                                  preexec_fn=limit).returncode
+
+    @cache      # noqa: B019
+    def original(self, group, real):
+        """Object code of the group without a change, with which its tests pass."""
+        self.reset(group)
+        code = self.build(real) if real else None
+        if not self.passes(group):
+            raise SystemExit(f"the tests {group.tests} fail without any change")
+        return code
+
+    def verdict(self, mutant):
+        """"killed", "survived", "invalid" or "the same code"."""
+        code = self.original(mutant.group, mutant.real)
+        self.reset(mutant.group)
+        target = self.package / mutant.name
+        target.write_text(mutated((ROOT / "src/cyconv" / mutant.name).read_text(), mutant.change))
+        if mutant.real:
+            found = self.build(mutant.real)
+            if found is None or found == code:
+                return "invalid" if found is None else "the same code"
+        return "survived" if self.passes(mutant.group) else "killed"
 
 
-def limit_memory():
-    resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34))
+def limit():
+    for what, most in LIMITS.items():
+        resource.setrlimit(what, (most, most))
 
 
 def main():
@@ -129,21 +184,18 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="pattern of file names")
     options = parser.parse_args()
-    names = [name for name in TESTS if name.endswith(".pyx") == (options.what == "kernels")
-             and re.search(options.only, name)]
-    results = {"killed": 0, "survived": 0, "invalid": 0}
+    results = dict.fromkeys(("killed", "survived", "invalid", "the same code"), 0)
     with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder)
-        copy_tree(tree)
-        only_avx2(tree)
-        quick_compiler(tree)
-        for number, (name, change) in enumerate(mutants(names, options.count, options.seed)):
-            result = verdict(tree, name, change)
+        tree = Tree(Path(folder))
+        drawn = mutants(options.what, options.only, options.count, options.seed)
+        # Those of one module one after the other, for a module in the tree is that of its last mutant.
+        for number, mutant in enumerate(sorted(drawn, key=lambda m: (m.group.files, m.real))):
+            result = tree.verdict(mutant)
             results[result] += 1
-            row, column, old, new = change
-            line = (tree / "src/cyconv" / name).read_text().split("\n")[row].strip()
-            print(f"{number:3d} {result:8} {name}:{row + 1}:{column + 1} {old} -> {new or 'nothing'}   {line}",
-                  flush=True)
+            row, column, old, new = mutant.change
+            line = (ROOT / "src/cyconv" / mutant.name).read_text().split("\n")[row].strip()
+            print(f"{number:3d} {result:13} {mutant.name}:{row + 1}:{column + 1} {mutant.real} {old} -> "
+                  f"{new or 'nothing'}   {line}", flush=True)
     tried = results["killed"] + results["survived"]
     print(f"{results}: {results['killed'] / max(tried, 1):.1%} of {tried} killed")
 

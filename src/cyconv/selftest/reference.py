@@ -28,9 +28,12 @@ def inner(sizes, windows):
 
 def taps(windows, outputs):
     """For every tap: its index in the kernel, and the slice of the spread input that it reads."""
-    axes = [[(w.kernel - 1 - j if w.flip else j, slice(j * w.dilation, j * w.dilation + (o - 1) * w.stride + 1, w.stride))
-             for j in range(w.kernel)] for w, o in zip(windows, outputs)]
-    for tap in product(*axes):
+    def along(w, n):
+        for j in range(w.kernel):
+            first = j * w.dilation
+            yield w.kernel - 1 - j if w.flip else j, slice(first, first + (n - 1) * w.stride + 1, w.stride)
+
+    for tap in product(*map(along, windows, outputs)):
         yield tuple(zip(*tap))
 
 

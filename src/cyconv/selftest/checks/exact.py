@@ -29,7 +29,8 @@ def case(seed, tally):
                 isa, layout = rng.choice(ways)
                 with machine.using(isa):
                     for call, expected in calls:
-                        compare(call, expected, dtype, layout, 1 + seed % 3, (call.function, isa, dtype.__name__, layout))
+                        where = call.function, isa, dtype.__name__, layout
+                        compare(call, expected, dtype, layout, 1 + seed % 3, where)
         kind = "convolutions" if family.__module__ == plain.__module__ else "other operations"
         tally.distinct(f"geometries of {kind}", (family.__name__, calls[0][0].geometry))
         tally.count("results of functions and gradients, each in both dtypes", sum(len(want) for _, want in calls))
