@@ -22,6 +22,7 @@ INSTRUCTION_SETS = {
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 }
 FLOATS = {"f32": [], "f64": ["-DCYCONV_FLOAT64"]}
+ANY_PROCESSOR = ["cpu", "front"]
 
 # A tile of the micro-kernel must become one block of code without loops, or it leaves the registers.
 INLINE = ["-DCYTHON_INLINE=inline __attribute__((always_inline))"]
@@ -62,7 +63,7 @@ class BuildKernels(build_ext):
             sets = INSTRUCTION_SETS if self.links(TRIVIAL, INSTRUCTION_SETS["avx512"]) else {"baseline": []}
         openmp = openmp if self.links(PARALLEL, openmp) else []
         flags = {f"{PACKAGE}.{isa}_{real}": sets[isa] + FLOATS[real] for isa in sets for real in FLOATS}
-        flags[f"{PACKAGE}.cpu"] = []
+        flags |= {f"{PACKAGE}.{name}": [] for name in ANY_PROCESSOR}
         self.extensions = [ext for ext in self.extensions if ext.name in flags and is_wanted(ext.name)]
         for ext in self.extensions:
             ext.extra_compile_args = common + openmp + flags[ext.name]
@@ -102,7 +103,8 @@ def extension(name):
 
 
 setup(
-    ext_modules=[extension("cpu"), *(extension(f"{isa}_{real}") for isa in INSTRUCTION_SETS for real in FLOATS)],
+    ext_modules=[extension(name) for name in (*ANY_PROCESSOR, *(f"{isa}_{real}" for isa in INSTRUCTION_SETS
+                                                                for real in FLOATS))],
     cmdclass={"build_ext": BuildKernels},
     options={"build_ext": {"parallel": os.cpu_count()}},
 )

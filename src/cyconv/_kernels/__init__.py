@@ -19,7 +19,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from . import cpu
+from . import cpu, front
 
 
 def use(name):
@@ -30,6 +30,7 @@ def use(name):
     modules = [import_module(f"{__name__}.{name}_{real}") for real in ("f32", "f64")]
     kernels.update(zip((np.dtype(np.float32), np.dtype(np.float64)), modules))
     isa = name
+    front.forget()
 
 
 def _first_choice():

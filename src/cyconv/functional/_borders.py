@@ -142,29 +142,29 @@ def cut(array, samples, outputs, channels_last):
     return array[(samples, *outputs)] if channels_last else array[(samples, slice(None), *outputs)]
 
 
-def forward(call, x, weight, bias, y):
+def forward(call, x, weight, bias, y, n_threads):
     for samples, outputs, padded in blocks(call, len(x)):
         call.kernels.conv(gather(call, x[samples], padded), weight, bias, cut(y, samples, outputs, call.channels_last),
-                          table(call, outputs), call.groups, call.channels_last, False, False, call.n_threads)
+                          table(call, outputs), call.groups, call.channels_last, False, False, n_threads)
 
 
-def grad_input(call, grad_out, weight, dx):
+def grad_input(call, grad_out, weight, bias, dx, n_threads):
     dx[...] = 0
     channels = dx.shape[-1 if call.channels_last else 1]
     for samples, outputs, padded in blocks(call, len(dx)):
         dy = cut(grad_out, samples, outputs, call.channels_last)
         part = np.zeros(shape_of(len(dy), channels, [len(where) for where in padded], call.channels_last), dx.dtype)
         call.kernels.conv(dy, weight, None, part, table(call, outputs, adjoint=True), call.groups, call.channels_last,
-                          True, bool(call.plan.tiles), call.n_threads)
+                          True, bool(call.plan.tiles), n_threads)
         scatter(call, part, padded, dx[samples])
 
 
-def grad_weight(call, grad_out, x, dweight):
+def grad_weight(call, grad_out, x, dweight, n_threads):
     """Blocks are added up in order, so they show in the bits: they depend on shapes alone."""
     dweight[...] = 0
     part = np.zeros_like(dweight)     # taps that no output of a block reaches stay 0
     for samples, outputs, padded in blocks(call, len(x)):
         call.kernels.conv_grad_weight(cut(grad_out, samples, outputs, call.channels_last),
                                       gather(call, x[samples], padded), part, None, table(call, outputs), call.groups,
-                                      call.channels_last, call.n_threads)
+                                      call.channels_last, n_threads)
         dweight += part

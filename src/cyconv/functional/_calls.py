@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import _arrays, _geometry
-from ._plans import bias_for, check_groups, forward, grad_bias, grad_input, grad_weight, prepare, weight_rank
-from ._ranked import batched, check_shape, checked_rank, input_shape_of, spatial_of
+from ._plans import adjoint, bias_for, check_groups, forward, grad_bias, grad_weight, prepare, weight_rank
+from ._public import Checked
+from ._ranked import as_batch, batched, check_shape, checked_rank, input_shape_of, spatial_of, team
 
 
 class ConvGrads(NamedTuple):
@@ -25,26 +26,39 @@ class ConvGrads(NamedTuple):
 def run(function, rank, x, weight, bias, how, out, n_threads, kind="plain"):
     x, weight = _arrays.as_reals(function, x=x, weight=weight)
     rank = weight_rank(function, rank, weight.shape, kind)
-    x, is_single = batched(function, "x", x, rank, how.channels_last)
-    call = prepare(function, x.shape, weight.shape, x.dtype, how, n_threads, kind)
+    batch, is_single = batched(function, "x", x, rank, how.channels_last)
+    call = prepare(function, batch.shape, weight.shape, x.dtype, how, kind)
     bias = bias_for(function, bias, weight.shape[-rank - 2], x.dtype)
-    shape = call.plan.out_shape
-    result, copy = _arrays.output_for(function, out, shape[1:] if is_single else shape, x.dtype, (x, weight, bias))
-    forward(call, x, weight, bias, result[None] if is_single else result)
-    if copy:
-        out[...] = result
-    return out if copy else result
+    return convolution(function, forward(call), call, call.plan.out_shape, is_single, n_threads, x, weight, bias, out)
+
+
+def convolution(function, write, call, shape, is_single, n_threads, x, weight, bias, out):
+    """The checked call of what ``write`` makes of x, weight and bias: an array of ``shape``."""
+    dtype, work = call.dtype, call.plan.work
+    shape = shape[1:] if is_single else shape
+
+    def compute(x, weight, bias=None, out=None):
+        y, copy = _arrays.output_for(function, out, shape, dtype, (x, weight, bias))
+        n = team(function, n_threads, work)
+        if is_single:
+            write(x[None], weight, bias, y[None], n)
+        else:
+            write(x, weight, bias, y, n)
+        if copy:
+            out[...] = y
+        return out if copy else y
+
+    return Checked(compute, x, weight, bias, out)
 
 
 def run_grad_input(function, rank, grad_out, weight, input_shape, how, n_threads, kind="plain"):
     grad_out, weight = _arrays.as_reals(function, grad_out=grad_out, weight=weight)
     rank = weight_rank(function, rank, weight.shape, kind)
-    grad_out, is_single = batched(function, "grad_out", grad_out, rank, how.channels_last)
+    batch, is_single = batched(function, "grad_out", grad_out, rank, how.channels_last)
     x_shape = input_shape_of(function, input_shape, rank, is_single)
-    call = prepare(function, x_shape, weight.shape, weight.dtype, how, n_threads, kind)
-    check_shape(function, "grad_out", grad_out, call.plan.out_shape)
-    dx = grad_input(call, grad_out, weight)
-    return dx[0] if is_single else dx
+    call = prepare(function, x_shape, weight.shape, weight.dtype, how, kind)
+    check_shape(function, "grad_out", batch, call.plan.out_shape)
+    return convolution(function, adjoint(call), call, x_shape, is_single, n_threads, grad_out, weight, None, None)
 
 
 def run_grad_weight(function, rank, grad_out, x, kernel_size, how, n_threads, kind="plain", tiles=None):
@@ -53,41 +67,69 @@ def run_grad_weight(function, rank, grad_out, x, kernel_size, how, n_threads, ki
     if rank is None:
         rank = checked_rank(function, len(kernel_size) if _geometry.as_tuple(kernel_size) else x.ndim - 2)
     kernel = _geometry.per_axis(function, "kernel_size", kernel_size, rank, 1)
-    grad_out, _ = batched(function, "grad_out", grad_out, rank, how.channels_last)
-    x, _ = batched(function, "x", x, rank, how.channels_last)
+    dy, _ = batched(function, "grad_out", grad_out, rank, how.channels_last)
+    batch, _ = batched(function, "x", x, rank, how.channels_last)
     axis = -1 if how.channels_last else 1
     if how.groups is None:
-        how = how._replace(groups=x.shape[axis])
+        how = how._replace(groups=batch.shape[axis])
     check_groups(function, how.groups)
-    if x.shape[axis] % how.groups:
-        raise ValueError(f"{function}: groups={how.groups} must divide in_channels={x.shape[axis]}")
+    if batch.shape[axis] % how.groups:
+        raise ValueError(f"{function}: groups={how.groups} must divide in_channels={batch.shape[axis]}")
     if kind != "plain":
-        tiles = spatial_of(grad_out.shape, how.channels_last) if kind == "local" else tiles
+        tiles = spatial_of(dy.shape, how.channels_last) if kind == "local" else tiles
         tiles = _geometry.per_axis(function, "tiles", tiles, rank, 1)
-    weight_shape = (*(tiles or ()), grad_out.shape[axis], x.shape[axis] // how.groups, *kernel)
-    call = prepare(function, x.shape, weight_shape, x.dtype, how, n_threads, kind)
-    check_shape(function, "grad_out", grad_out, call.plan.out_shape)
-    dweight = np.empty(weight_shape, x.dtype)
-    grad_weight(call, grad_out, x, dweight)
-    return dweight
+    weight_shape = (*(tiles or ()), dy.shape[axis], batch.shape[axis] // how.groups, *kernel)
+    call = prepare(function, batch.shape, weight_shape, x.dtype, how, kind)
+    check_shape(function, "grad_out", dy, call.plan.out_shape)
+    return weight_gradient(function, grad_weight(call), call, weight_shape, n_threads, grad_out, x)
+
+
+def weight_gradient(function, write, call, weight_shape, n_threads, grad_out, x):
+    """The checked call of the array of ``weight_shape`` that ``write`` makes of grad_out and x."""
+    dtype, work, ndim = call.dtype, call.plan.work, len(call.plan.x_shape)
+
+    def compute(grad_out, x):
+        dweight = np.empty(weight_shape, dtype)
+        write(as_batch(grad_out, ndim), as_batch(x, ndim), dweight, None, team(function, n_threads, work))
+        return dweight
+
+    return Checked(compute, grad_out, x)
 
 
 def run_backward(function, rank, grad_out, x, weight, how, needs, n_threads, kind="plain"):
     check_needs(function, needs)
     grad_out, x, weight = _arrays.as_reals(function, grad_out=grad_out, x=x, weight=weight)
     rank = weight_rank(function, rank, weight.shape, kind)
-    x, is_single = batched(function, "x", x, rank, how.channels_last)
-    grad_out, _ = batched(function, "grad_out", grad_out, rank, how.channels_last)
-    call = prepare(function, x.shape, weight.shape, x.dtype, how, n_threads, kind)
-    check_shape(function, "grad_out", grad_out, call.plan.out_shape)
-    dx = grad_input(call, grad_out, weight) if "x" in needs else None
-    dweight = np.empty(weight.shape, x.dtype) if "weight" in needs else None
-    dbias = np.empty(weight.shape[-rank - 2], x.dtype) if "bias" in needs else None
-    if dweight is not None:
-        grad_weight(call, grad_out, x, dweight, dbias)
-    elif dbias is not None:
-        grad_bias(call, grad_out, dbias)
-    return ConvGrads(dx[0] if is_single and dx is not None else dx, dweight, dbias)
+    batch, _ = batched(function, "x", x, rank, how.channels_last)
+    dy, _ = batched(function, "grad_out", grad_out, rank, how.channels_last)
+    call = prepare(function, batch.shape, weight.shape, x.dtype, how, kind)
+    check_shape(function, "grad_out", dy, call.plan.out_shape)
+    writers = adjoint(call), grad_weight(call), grad_bias(call, dy.shape)
+    return gradients(function, writers, call, weight.shape[-rank - 2], needs, n_threads, grad_out, x, weight)
+
+
+def gradients(function, writers, call, out_channels, needs, n_threads, grad_out, x, weight):
+    """The checked call of those of the gradients that are needed; a writer for each, that of the weight for two."""
+    write_dx, write_dweight, write_dbias = writers
+    dtype, work, ndim = call.dtype, call.plan.work, len(call.plan.x_shape)
+    x_shape, weight_shape = x.shape, weight.shape
+    needs_x, needs_weight, needs_bias = (name in needs for name in ConvGrads._fields)
+
+    def compute(grad_out, x, weight):
+        n = team(function, n_threads, work)
+        grad_out, x = as_batch(grad_out, ndim), as_batch(x, ndim)
+        dx = np.empty(x_shape, dtype) if needs_x else None
+        dweight = np.empty(weight_shape, dtype) if needs_weight else None
+        dbias = np.empty(out_channels, dtype) if needs_bias else None
+        if needs_x:
+            write_dx(grad_out, weight, None, as_batch(dx, ndim), n)
+        if needs_weight:
+            write_dweight(grad_out, x, dweight, dbias, n)
+        elif needs_bias:
+            write_dbias(grad_out, dbias, n)
+        return ConvGrads(dx, dweight, dbias)
+
+    return Checked(compute, grad_out, x, weight)
 
 
 def check_needs(function, needs, names=ConvGrads._fields):

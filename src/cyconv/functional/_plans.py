@@ -5,7 +5,7 @@ transposed one is the plan of the convolution whose input gradient it is, a dept
 per channel, and where weights are tiled the phases of the outputs also say which weights compute them.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _arrays, _geometry, _kernels
 from . import _borders
-from ._ranked import LETTERS, as_flag, check_shape, frozen, shape_of, spatial_of, team
+from ._ranked import LETTERS, as_flag, check_shape, frozen, shape_of, spatial_of
 
 
 class Options(NamedTuple):
@@ -60,25 +60,24 @@ class Call(NamedTuple):
 
     plan: Plan
     kernels: object
+    dtype: np.dtype
     groups: int
     padding_mode: str
     channels_last: bool
-    n_threads: int
 
 
-def prepare(function, x_shape, weight_shape, dtype, how, n_threads, kind="plain", awake=False):
-    """The `Call` for a batch; all checks of shapes and options. ``awake`` as for `team`."""
+def prepare(function, x_shape, weight_shape, dtype, how, kind="plain"):
+    """The `Call` for a batch; all checks of shapes and options."""
     if how.groups is None:
         how = how._replace(groups=x_shape[-1 if how.channels_last else 1])
     plan = plan_conv(function, x_shape, weight_shape, how)
     if kind == "local" and plan.tiles != plan.outputs:
         raise ValueError(f"{function}: weight has kernels for {plan.tiles} outputs, the convolution has {plan.outputs}")
-    return call_of(function, plan, dtype, how, n_threads, awake)
+    return call_of(plan, dtype, how)
 
 
-def call_of(function, plan, dtype, how, n_threads, awake=False):
-    return Call(plan, _kernels.kernels[dtype], how.groups, how.padding_mode, how.channels_last,
-                team(function, n_threads, plan.work, awake))
+def call_of(plan, dtype, how):
+    return Call(plan, _kernels.kernels[dtype], dtype, how.groups, how.padding_mode, how.channels_last)
 
 
 @lru_cache(maxsize=1024, typed=True)
@@ -161,68 +160,84 @@ def bias_for(function, bias, n, dtype):
 
 
 # ---------------------------------------------------------------- carried out
+#
+# What a call runs again and again, made once: functions of arrays and of the number of threads.
 
 
-def forward(call, x, weight, bias, y):
-    """Write the convolution of x into y."""
-    plan = call.plan
+def forward(call):
+    """``run(x, weight, bias, y, n_threads)``, which writes the convolution of x into y."""
+    plan, kernels, groups, channels_last = call.plan, call.kernels, call.groups, call.channels_last
     if plan.has_border and plan.work:
-        _borders.forward(call, x, weight, bias, y)
-        return
-    if not plan.reaches_all_outputs:
-        fill_with_bias(call, y, bias)
-    if plan.work:
-        call.kernels.conv(x, weight, bias, y, plan.table, call.groups, call.channels_last, False, False, call.n_threads)
+        return partial(_borders.forward, call)
+    table, work, reaches_all = plan.table, plan.work, plan.reaches_all_outputs
+
+    def run(x, weight, bias, y, n_threads):
+        if not reaches_all:
+            fill_with_bias(y, bias, channels_last)
+        if work:
+            kernels.conv(x, weight, bias, y, table, groups, channels_last, False, False, n_threads)
+
+    return run
 
 
-def adjoint(call, grad_out, weight, bias, dx):
-    """Write the input gradient plus bias into dx."""
-    plan = call.plan
+def adjoint(call):
+    """``run(grad_out, weight, bias, dx, n_threads)``, which writes the input gradient plus bias into dx."""
+    plan, kernels, groups, channels_last = call.plan, call.kernels, call.groups, call.channels_last
     if plan.has_border and plan.work:
-        _borders.grad_input(call, grad_out, weight, dx)
-        return
-    if not plan.reaches_all_inputs:
-        fill_with_bias(call, dx, bias)
-    if plan.work:
-        # The weights of several tiles reach the same inputs, so their parts add up.
-        call.kernels.conv(grad_out, weight, bias, dx, plan.adjoint_table, call.groups, call.channels_last, True,
-                          bool(plan.tiles), call.n_threads)
+        return partial(_borders.grad_input, call)
+    table, work, reaches_all = plan.adjoint_table, plan.work, plan.reaches_all_inputs
+    adds = bool(plan.tiles)     # the weights of several tiles reach the same inputs
+
+    def run(grad_out, weight, bias, dx, n_threads):
+        if not reaches_all:
+            fill_with_bias(dx, bias, channels_last)
+        if work:
+            kernels.conv(grad_out, weight, bias, dx, table, groups, channels_last, True, adds, n_threads)
+
+    return run
 
 
-def fill_with_bias(call, y, bias):
-    y[...] = 0 if bias is None else bias if call.channels_last else bias.reshape(-1, *[1] * (y.ndim - 2))
+def fill_with_bias(y, bias, channels_last):
+    y[...] = 0 if bias is None else bias if channels_last else bias.reshape(-1, *[1] * (y.ndim - 2))
 
 
-def grad_input(call, grad_out, weight):
-    dx = np.empty(call.plan.x_shape, weight.dtype)
-    adjoint(call, grad_out, weight, None, dx)
-    return dx
-
-
-def grad_weight(call, grad_out, x, dweight, dbias=None):
-    """Write the gradients of the weight and, unless None, of the bias."""
-    plan = call.plan
+def grad_weight(call):
+    """``run(grad_out, x, dweight, dbias, n_threads)``, which writes the gradients of weight and, unless None, bias."""
+    plan, kernels, groups, channels_last = call.plan, call.kernels, call.groups, call.channels_last
+    table, work, reaches_all, has_border = plan.table, plan.work, plan.reaches_all_taps, plan.has_border
     # Outputs that no tap reaches are in no phase, but the bias reaches them.
-    together = plan.reaches_all_outputs and plan.is_one_phase and not plan.has_border
-    if not plan.reaches_all_taps:
-        dweight[...] = 0
-    if plan.has_border and plan.work:
-        _borders.grad_weight(call, grad_out, x, dweight)
-    elif plan.work:
-        call.kernels.conv_grad_weight(grad_out, x, dweight, dbias if together else None, plan.table, call.groups,
-                                      call.channels_last, call.n_threads)
-    if dbias is not None and not together:
-        grad_bias(call, grad_out, dbias)
+    together = plan.reaches_all_outputs and plan.is_one_phase and not has_border
+    biased = None if together else grad_bias(call, plan.out_shape)
+
+    def run(grad_out, x, dweight, dbias, n_threads):
+        if not reaches_all:
+            dweight[...] = 0
+        if has_border and work:
+            _borders.grad_weight(call, grad_out, x, dweight, n_threads)
+        elif work:
+            kernels.conv_grad_weight(grad_out, x, dweight, dbias if together else None, table, groups, channels_last,
+                                     n_threads)
+        if dbias is not None and not together:
+            biased(grad_out, dbias, n_threads)
+
+    return run
 
 
-def grad_bias(call, grad_out, dbias):
-    """Write the sum of grad_out per channel: the gradient of a 1 x 1 kernel on ones."""
-    outputs = spatial_of(grad_out.shape, call.channels_last)
-    if not grad_out.size:
-        dbias[...] = 0
-        return
-    shape = shape_of(grad_out.shape[0], 1, outputs, call.channels_last)
+def grad_bias(call, shape):
+    """``run(grad_out, dbias, n_threads)``, which writes the sums of a grad_out of this shape per channel.
+
+    They are the gradient of a 1 x 1 kernel on ones.
+    """
+    kernels, channels_last = call.kernels, call.channels_last
+    outputs = spatial_of(shape, channels_last)
     table = np.array(_geometry.phase_table([_geometry.Window(1)] * len(outputs), outputs), np.intp)
-    call.kernels.conv_grad_weight(grad_out, np.broadcast_to(grad_out.dtype.type(1), shape),
-                                  dbias.reshape(-1, 1, *[1] * len(outputs)), None, table, 1, call.channels_last,
-                                  call.n_threads)
+    ones = np.broadcast_to(call.dtype.type(1), shape_of(shape[0], 1, outputs, channels_last))
+
+    def run(grad_out, dbias, n_threads):
+        if grad_out.size:
+            sums = dbias.reshape(-1, 1, *[1] * len(outputs))
+            kernels.conv_grad_weight(grad_out, ones, sums, None, table, 1, channels_last, n_threads)
+        else:
+            dbias[...] = 0
+
+    return run

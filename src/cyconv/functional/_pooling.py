@@ -193,56 +193,86 @@ def norm_order(function, p):
 
 
 # ---------------------------------------------------------------- kernel calls
+#
+# What a call runs again and again, made once: functions of arrays, which are batches.
 
 
-def extremes(plan, x, given, smallest, return_indices, channels_last, n_threads):
-    """Values, in the dtype of ``given``, and indices or None."""
+def extremes(plan, dtype, given, smallest, return_indices, channels_last, n_threads):
+    """``run(x)``: y, or y and indices; x has dtype, y the dtype ``given`` by the user."""
     return_indices = as_flag(plan.function, "return_indices", return_indices)
-    if return_indices and plan.span > MAX_SPAN[x.dtype]:
-        x = x.astype(np.float64)
-    y = np.empty(plan.out_shape, x.dtype)
-    indices = np.empty(plan.out_shape, np.int64) if return_indices else None
-    if y.size:
-        _kernels.kernels[x.dtype].extreme_pool(
-            x, y, indices, plan.table, plan.windows, smallest, channels_last,
-            team(plan.function, n_threads, plan.work * WORK_PER_CELL))
-    return in_dtype(y, given.dtype), indices
+    is_wide = return_indices and plan.span > MAX_SPAN[dtype]
+    dtype = np.dtype(np.float64) if is_wide else dtype
+    function, shape, table, windows = plan.function, plan.out_shape, plan.table, plan.windows
+    kernels, work, has_cells = _kernels.kernels[dtype], plan.work * WORK_PER_CELL, prod(plan.out_shape) > 0
+
+    def run(x):
+        y = np.empty(shape, dtype)
+        indices = np.empty(shape, np.int64) if return_indices else None
+        if has_cells:
+            kernels.extreme_pool(x.astype(dtype) if is_wide else x, y, indices, table, windows, smallest, channels_last,
+                                 team(function, n_threads, work))
+        y = y if given == dtype else in_dtype(y, given)
+        return (y, indices) if return_indices else y
+
+    return run
 
 
-def sums(plan, x, divisor, include_pad, channels_last, n_threads):
-    """Sums over ``divisor``, or over the cells that count when that is 0."""
-    y = np.empty(plan.out_shape, x.dtype)
-    if y.size:
-        _kernels.kernels[x.dtype].sum_pool(
-            x, y, plan.table, plan.windows, plan.counts[include_pad], divisor, plan.n_taps > LONG_SUM, channels_last,
-            team(plan.function, n_threads, plan.work * WORK_PER_CELL))
-    return y
+def sums(plan, dtype, divisor, include_pad, channels_last, n_threads):
+    """``run(x)``: sums over ``divisor``, or over the cells that count when that is 0."""
+    kernels, work, has_cells = _kernels.kernels[dtype], plan.work * WORK_PER_CELL, prod(plan.out_shape) > 0
+    counts, is_long = plan.counts[include_pad], plan.n_taps > LONG_SUM
+
+    def run(x):
+        y = np.empty(plan.out_shape, dtype)
+        if has_cells:
+            kernels.sum_pool(x, y, plan.table, plan.windows, counts, divisor, is_long, channels_last,
+                             team(plan.function, n_threads, work))
+        return y
+
+    return run
 
 
-def sums_backward(plan, grad_out, shape, divisor, include_pad, channels_last, n_threads):
-    dx = (np.empty if grad_out.size else np.zeros)(shape, grad_out.dtype)
-    if grad_out.size and dx.size:
-        _kernels.kernels[dx.dtype].sum_pool_backward(
-            np.ascontiguousarray(grad_out), dx, plan.table, plan.windows, plan.counts[include_pad], divisor,
-            channels_last, team(plan.function, n_threads, plan.work * WORK_PER_CELL))
-    return dx
+def sums_backward(plan, dtype, shape, divisor, include_pad, channels_last, n_threads):
+    """``run(grad_out)``: the gradient of `sums` of an x of ``shape``."""
+    kernels, work, counts = _kernels.kernels[dtype], plan.work * WORK_PER_CELL, plan.counts[include_pad]
+    has_outputs, has_cells = prod(plan.out_shape) > 0, prod(shape) > 0
+
+    def run(grad_out):
+        dx = (np.empty if has_outputs else np.zeros)(shape, dtype)
+        if has_outputs and has_cells:
+            kernels.sum_pool_backward(np.ascontiguousarray(grad_out), dx, plan.table, plan.windows, counts, divisor,
+                                      channels_last, team(plan.function, n_threads, work))
+        return dx
+
+    return run
 
 
-def norms(plan, x, p, channels_last, n_threads):
-    y = np.empty(plan.out_shape, x.dtype)
-    if y.size:
-        _kernels.kernels[x.dtype].lp_pool(x, y, plan.table, plan.windows, p, channels_last,
-                                          team(plan.function, n_threads, plan.work * WORK_PER_POWER))
-    return y
+def norms(plan, dtype, p, channels_last, n_threads):
+    """``run(x)``: the norms of order p."""
+    kernels, work, has_cells = _kernels.kernels[dtype], plan.work * WORK_PER_POWER, prod(plan.out_shape) > 0
+
+    def run(x):
+        y = np.empty(plan.out_shape, dtype)
+        if has_cells:
+            kernels.lp_pool(x, y, plan.table, plan.windows, p, channels_last, team(plan.function, n_threads, work))
+        return y
+
+    return run
 
 
-def norms_backward(plan, grad_out, x, out, p, channels_last, n_threads):
-    dx = (np.empty if out.size else np.zeros)(x.shape, x.dtype)
-    if out.size and dx.size:
-        grad_out, x, out = map(np.ascontiguousarray, (grad_out, x, out))
-        _kernels.kernels[dx.dtype].lp_pool_backward(grad_out, x, out, dx, plan.table, plan.windows, p, channels_last,
-                                                    team(plan.function, n_threads, plan.work * WORK_PER_POWER))
-    return dx
+def norms_backward(plan, dtype, p, channels_last, n_threads):
+    """``run(grad_out, x, out)``: the gradient of `norms`."""
+    kernels, work, has_outputs = _kernels.kernels[dtype], plan.work * WORK_PER_POWER, prod(plan.out_shape) > 0
+
+    def run(grad_out, x, out):
+        dx = (np.empty if has_outputs else np.zeros)(x.shape, dtype)
+        if has_outputs and dx.size:
+            grad_out, x, out = map(np.ascontiguousarray, (grad_out, x, out))
+            kernels.lp_pool_backward(grad_out, x, out, dx, plan.table, plan.windows, p, channels_last,
+                                     team(plan.function, n_threads, work))
+        return dx
+
+    return run
 
 
 def as_indices(function, indices, shape):
@@ -264,7 +294,8 @@ def move(function, kernel, values, indices, planes, channels_last, n_threads, wh
     if indices.dtype == np.uint64 and (indices >= plane).any():  # before large ones become negative
         bad = int(np.argmax(indices >= plane))
     else:
-        indices = np.require(indices, np.int64, "CA")
+        if indices.dtype != np.int64 or not indices.flags.carray:
+            indices = np.require(indices, np.int64, "CA")
         bad = getattr(_kernels.kernels[planes.dtype], kernel)(
             values, indices, planes, channels_last, team(function, n_threads, values.size * WORK_PER_CELL))
     if bad >= 0:

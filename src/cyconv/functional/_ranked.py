@@ -1,10 +1,10 @@
 """One implementation per operation, public under a name for every rank (``conv2d``, ``conv``, ...)."""
 
-import inspect
 from dataclasses import dataclass
 
 from .. import _geometry, _threads
 from .._scalars import checked_flag
+from ._public import public
 
 # Multiplications that take one thread about 80 us. A team of two starts and stops in 1 to 5 us when
 # it is awake and alone on its cores, in 30 to 100 us when it sleeps, and waits for the scheduler when
@@ -26,21 +26,10 @@ def ranked(implementation, name, rank):
     Rank None takes the rank from the arguments. SPATIAL, KERNEL and OUTPUTS in the docstring become
     the axis letters of the rank.
     """
-    def public(*args, **kwargs):
-        try:
-            return implementation(name, rank, *args, **kwargs)
-        except TypeError:
-            check_arguments(name, public.__signature__, args, kwargs)
-            raise
-
-    signature = inspect.signature(implementation)
-    public.__signature__ = signature.replace(parameters=list(signature.parameters.values())[2:])
-    public.__name__ = public.__qualname__ = name
-    public.__module__ = implementation.__module__
-    public.__doc__ = implementation.__doc__
+    function = public(implementation, name, leading=(name, rank))
     for word, letters in LETTERS[rank].items():
-        public.__doc__ = public.__doc__.replace(word, letters)
-    return public
+        function.__doc__ = function.__doc__.replace(word, letters)
+    return function
 
 
 def every_rank(implementation, pattern):
@@ -51,15 +40,6 @@ def every_rank(implementation, pattern):
 def names_of_ranks(*patterns):
     """Public names: each pattern without a digit, for one, two and three axes."""
     return [pattern.format(digit) for pattern in patterns for digit in ("", "1d", "2d", "3d")]
-
-
-def check_arguments(name, signature, args, kwargs):
-    """Say in terms of the public name which argument is missing, unknown or too many."""
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        keywords = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
-        raise TypeError(f"{name}: {error}; {', '.join(keywords)} are keyword-only") from None
 
 
 def names_of(*spatial, channels_last):
@@ -76,6 +56,23 @@ def batched(function, name, array, rank, channels_last):
     axes = names_of(*LETTERS[rank]["SPATIAL"].split(", "), channels_last=channels_last)
     raise ValueError(f"{function}: {name} must have {rank + 2} dimensions ({', '.join(axes)}) or {rank + 1} "
                      f"({', '.join(axes[1:])}), got shape {array.shape}")
+
+
+def as_batch(array, ndim):
+    """``array`` of ndim axes, of which the first may be missing."""
+    return array if array.ndim == ndim else array[None]
+
+
+def without_batch(run, is_single):
+    """``run`` for what was given: if that is a single sample, arrays get the axis of a batch and results lose it."""
+    if not is_single:
+        return run
+
+    def compute(*arrays):
+        result = run(*(array[None] for array in arrays))
+        return tuple(array[0] for array in result) if isinstance(result, tuple) else result[0]
+
+    return compute
 
 
 def checked_rank(function, rank):
@@ -148,5 +145,8 @@ def as_flag(function, name, value):
 
 def team(function, n_threads, work, awake=False):
     """Threads for ``work`` multiplications or cells: all, or one when waking the others takes longer."""
+    is_small = work <= (SERIAL_WORK // AWAKE if awake else SERIAL_WORK)
+    if is_small and n_threads is None:
+        return 1
     count = _threads.effective(n_threads, function)
-    return count if work > (SERIAL_WORK // AWAKE if awake else SERIAL_WORK) else 1
+    return 1 if is_small else count

@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import _arrays, _kernels
 from .._scalars import FINITE, checked_number
+from ._public import Checked, public
 from ._ranked import check_shape, team
 
 __all__ = [
@@ -67,26 +68,37 @@ def described(function):
 
 
 def activate(function, kind, x, out, n_threads, a=0.0, b=0.0):
-    given = x
     (x,) = _arrays.as_reals(function, x=x)
-    x = np.ascontiguousarray(x).reshape(x.shape)
-    y, copy = _arrays.output_for(function, out, x.shape, x.dtype, () if out is given else (x,))
-    _kernels.kernels[x.dtype].activate(kind, x, y, a, b, team(function, n_threads, x.size * WORK_PER_ELEMENT))
-    if copy:
-        out[...] = y
-    return out if copy else y
+    shape, dtype, is_contiguous = x.shape, x.dtype, x.flags.c_contiguous
+    kernels, work = _kernels.kernels[dtype], x.size * WORK_PER_ELEMENT
+
+    def compute(x, out=None):
+        y, copy = _arrays.output_for(function, out, shape, dtype, () if out is x else (x,))
+        x = x if is_contiguous else np.ascontiguousarray(x)
+        kernels.activate(kind, x, y, a, b, team(function, n_threads, work))
+        if copy:
+            out[...] = y
+        return out if copy else y
+
+    return Checked(compute, x, out)
 
 
 def activate_backward(function, kind, grad_out, n_threads, a=0.0, b=0.0, **saved):
     """``saved`` is x or y, under its name."""
     (name, value), = saved.items()
-    reals = _arrays.as_reals(function, grad_out=grad_out, **{name: value})
-    grad_out, value = (np.ascontiguousarray(array).reshape(array.shape) for array in reals)
+    grad_out, value = _arrays.as_reals(function, grad_out=grad_out, **{name: value})
     check_shape(function, "grad_out", grad_out, value.shape)
-    dx = np.empty_like(value)
-    work = value.size * WORK_PER_ELEMENT
-    _kernels.kernels[value.dtype].activate_backward(kind, grad_out, value, dx, a, b, team(function, n_threads, work))
-    return dx
+    shape, dtype, is_contiguous = value.shape, value.dtype, grad_out.flags.c_contiguous and value.flags.c_contiguous
+    kernels, work = _kernels.kernels[dtype], value.size * WORK_PER_ELEMENT
+
+    def compute(grad_out, value):
+        if not is_contiguous:
+            grad_out, value = np.ascontiguousarray(grad_out), np.ascontiguousarray(value)
+        dx = np.empty(shape, dtype)
+        kernels.activate_backward(kind, grad_out, value, dx, a, b, team(function, n_threads, work))
+        return dx
+
+    return Checked(compute, grad_out, value)
 
 
 def gelu_kind(function, approximate):
@@ -95,6 +107,7 @@ def gelu_kind(function, approximate):
     return "gelu" if approximate == "none" else "gelu_tanh"
 
 
+@public
 @described
 def relu(x, *, out=None, n_threads=None):
     """Rectified linear unit, ``max(x, 0)`` elementwise; NaN stays NaN.
@@ -113,6 +126,7 @@ def relu(x, *, out=None, n_threads=None):
     return activate("relu", "relu", x, out, n_threads)
 
 
+@public
 @described
 def relu_backward(grad_out, y, *, n_threads=None):
     """Gradient of `relu` from its result: ``grad_out`` where ``y > 0``, else 0.
@@ -133,6 +147,7 @@ def relu_backward(grad_out, y, *, n_threads=None):
     return activate_backward("relu_backward", "relu", grad_out, n_threads, y=y)
 
 
+@public
 @described
 def leaky_relu(x, negative_slope=0.01, *, out=None, n_threads=None):
     """``x`` where x > 0, else ``negative_slope * x``.
@@ -154,6 +169,7 @@ def leaky_relu(x, negative_slope=0.01, *, out=None, n_threads=None):
     return activate("leaky_relu", "leaky_relu", x, out, n_threads, slope)
 
 
+@public
 @described
 def leaky_relu_backward(grad_out, x, negative_slope=0.01, *, n_threads=None):
     """Gradient of `leaky_relu` from its input: ``grad_out`` where x > 0, else ``negative_slope * grad_out``.
@@ -177,6 +193,7 @@ def leaky_relu_backward(grad_out, x, negative_slope=0.01, *, n_threads=None):
     return activate_backward("leaky_relu_backward", "leaky_relu", grad_out, n_threads, slope, x=x)
 
 
+@public
 @described
 def elu(x, alpha=1.0, *, out=None, n_threads=None):
     """Exponential linear unit: ``x`` where x > 0, else ``alpha * (exp(x) - 1)``, accurate near 0 too.
@@ -203,6 +220,7 @@ def elu(x, alpha=1.0, *, out=None, n_threads=None):
     return activate("elu", "elu", x, out, n_threads, checked_number("elu", "alpha", alpha, FINITE), 1.0)
 
 
+@public
 @described
 def elu_backward(grad_out, x, alpha=1.0, *, n_threads=None):
     """Gradient of `elu` from its input: ``grad_out`` where x > 0, else ``grad_out * alpha * exp(x)``.
@@ -227,6 +245,7 @@ def elu_backward(grad_out, x, alpha=1.0, *, n_threads=None):
     return activate_backward("elu_backward", "elu", grad_out, n_threads, alpha, 1.0, x=x)
 
 
+@public
 @described
 def selu(x, *, out=None, n_threads=None):
     """Scaled exponential linear unit: ``scale * elu(x, alpha)`` whose constants keep mean 0 and variance 1.
@@ -250,6 +269,7 @@ def selu(x, *, out=None, n_threads=None):
     return activate("selu", "elu", x, out, n_threads, SELU_SCALE * SELU_ALPHA, SELU_SCALE)
 
 
+@public
 @described
 def selu_backward(grad_out, x, *, n_threads=None):
     """Gradient of `selu` from its input: ``grad_out * scale`` where x > 0, else times ``alpha * exp(x)`` too.
@@ -270,6 +290,7 @@ def selu_backward(grad_out, x, *, n_threads=None):
     return activate_backward("selu_backward", "elu", grad_out, n_threads, SELU_SCALE * SELU_ALPHA, SELU_SCALE, x=x)
 
 
+@public
 @described
 def gelu(x, approximate="none", *, out=None, n_threads=None):
     """Gaussian error linear unit: ``x`` times the probability that a standard normal number is below x.
@@ -296,6 +317,7 @@ def gelu(x, approximate="none", *, out=None, n_threads=None):
     return activate("gelu", gelu_kind("gelu", approximate), x, out, n_threads)
 
 
+@public
 @described
 def gelu_backward(grad_out, x, approximate="none", *, n_threads=None):
     """Gradient of `gelu` from its input; times 0 at -inf and 1 at inf, the limits.
@@ -319,6 +341,7 @@ def gelu_backward(grad_out, x, approximate="none", *, n_threads=None):
     return activate_backward("gelu_backward", kind, grad_out, n_threads, x=x)
 
 
+@public
 @described
 def silu(x, *, out=None, n_threads=None):
     """Sigmoid linear unit, also called swish: ``x / (1 + exp(-x))``. For -inf it is NaN, as in PyTorch.
@@ -342,6 +365,7 @@ def silu(x, *, out=None, n_threads=None):
     return activate("silu", "silu", x, out, n_threads)
 
 
+@public
 @described
 def silu_backward(grad_out, x, *, n_threads=None):
     """Gradient of `silu` from its input; times 0 at -inf and 1 at inf, the limits.
@@ -365,6 +389,7 @@ def silu_backward(grad_out, x, *, n_threads=None):
 swish, swish_backward = silu, silu_backward
 
 
+@public
 @described
 def sigmoid(x, *, out=None, n_threads=None):
     """Logistic function, ``1 / (1 + exp(-x))``, in [0, 1].
@@ -384,6 +409,7 @@ def sigmoid(x, *, out=None, n_threads=None):
     return activate("sigmoid", "sigmoid", x, out, n_threads)
 
 
+@public
 @described
 def sigmoid_backward(grad_out, y, *, n_threads=None):
     """Gradient of `sigmoid` from its result: ``grad_out * y * (1 - y)``.
@@ -404,6 +430,7 @@ def sigmoid_backward(grad_out, y, *, n_threads=None):
     return activate_backward("sigmoid_backward", "sigmoid", grad_out, n_threads, y=y)
 
 
+@public
 @described
 def tanh(x, *, out=None, n_threads=None):
     """Hyperbolic tangent, in [-1, 1].
@@ -423,6 +450,7 @@ def tanh(x, *, out=None, n_threads=None):
     return activate("tanh", "tanh", x, out, n_threads)
 
 
+@public
 @described
 def tanh_backward(grad_out, y, *, n_threads=None):
     """Gradient of `tanh` from its result: ``grad_out * (1 - y**2)``.

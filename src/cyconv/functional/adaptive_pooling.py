@@ -12,7 +12,8 @@ from ._pooling import (
     sums,
     sums_backward,
 )
-from ._ranked import batched, every_rank, input_shape_of, names_of_ranks, spatial_of
+from ._public import Checked
+from ._ranked import batched, every_rank, input_shape_of, names_of_ranks, spatial_of, without_batch
 from .pooling import _max_pool_backward
 
 __all__ = names_of_ranks("adaptive_avg_pool{}", "adaptive_max_pool{}", "adaptive_avg_pool{}_backward",
@@ -57,10 +58,9 @@ def _adaptive_avg_pool(function, rank, x, output_size, *, data_format="channels_
     """
     channels_last = _arrays.is_channels_last(function, data_format)
     (x,) = _arrays.as_reals(function, x=x)
-    x, is_single = batched(function, "x", x, pool_rank(function, rank, output_size, x.ndim), channels_last)
-    plan = prepare_bins(function, x.shape, output_size, channels_last)
-    y = sums(plan, x, 0.0, False, channels_last, n_threads)
-    return y[0] if is_single else y
+    batch, is_single = batched(function, "x", x, pool_rank(function, rank, output_size, x.ndim), channels_last)
+    plan = prepare_bins(function, batch.shape, output_size, channels_last)
+    return Checked(without_batch(sums(plan, x.dtype, 0.0, False, channels_last, n_threads), is_single), x)
 
 
 def _adaptive_avg_pool_backward(function, rank, grad_out, input_shape, *, data_format="channels_first",
@@ -97,12 +97,12 @@ def _adaptive_avg_pool_backward(function, rank, grad_out, input_shape, *, data_f
     (grad_out,) = _arrays.as_reals(function, grad_out=grad_out)
     if rank is None:
         rank = checked_rank(function, len(_geometry.as_tuple(input_shape) or ()) - 2)
-    grad_out, is_single = batched(function, "grad_out", grad_out, rank, channels_last)
+    dy, is_single = batched(function, "grad_out", grad_out, rank, channels_last)
     shape = input_shape_of(function, input_shape, rank, is_single)
-    check_channels(function, grad_out, shape, channels_last)
-    plan = prepare_bins(function, shape, spatial_of(grad_out.shape, channels_last), channels_last)
-    dx = sums_backward(plan, grad_out, shape, 0.0, False, channels_last, n_threads)
-    return dx[0] if is_single else dx
+    check_channels(function, dy, shape, channels_last)
+    plan = prepare_bins(function, shape, spatial_of(dy.shape, channels_last), channels_last)
+    run = sums_backward(plan, dy.dtype, shape, 0.0, False, channels_last, n_threads)
+    return Checked(without_batch(run, is_single), grad_out)
 
 
 def _adaptive_max_pool(function, rank, x, output_size, *, return_indices=False, data_format="channels_first",
@@ -143,12 +143,10 @@ def _adaptive_max_pool(function, rank, x, output_size, *, return_indices=False, 
     """
     channels_last = _arrays.is_channels_last(function, data_format)
     given, x = as_comparable(function, x)
-    x, is_single = batched(function, "x", x, pool_rank(function, rank, output_size, x.ndim), channels_last)
-    plan = countable(function, prepare_bins(function, x.shape, output_size, channels_last))
-    y, indices = extremes(plan, x, given, False, return_indices, channels_last, n_threads)
-    if is_single:
-        y, indices = y[0], indices[0] if return_indices else None
-    return (y, indices) if return_indices else y
+    batch, is_single = batched(function, "x", x, pool_rank(function, rank, output_size, x.ndim), channels_last)
+    plan = countable(function, prepare_bins(function, batch.shape, output_size, channels_last))
+    run = extremes(plan, x.dtype, given.dtype, False, return_indices, channels_last, n_threads)
+    return Checked(without_batch(run, is_single), x)
 
 
 def _adaptive_max_pool_backward(function, rank, grad_out, indices, input_shape, *, data_format="channels_first",

@@ -229,8 +229,8 @@ def _separable_conv(function, rank, x, depthwise_weight, pointwise_weight, bias=
     x, is_single = batched(function, "x", x, rank, how.channels_last)
     parts = []
     for part in sample_blocks(x, depthwise_weight, pointwise):
-        channels = run(function, rank, x[part], depthwise_weight, None, how, None, n_threads)
-        parts.append(run(function, rank, channels, pointwise, bias, point, None, n_threads))
+        channels = run(function, rank, x[part], depthwise_weight, None, how, None, n_threads).result()
+        parts.append(run(function, rank, channels, pointwise, bias, point, None, n_threads).result())
     y = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return y[0] if is_single else y
 
@@ -304,13 +304,13 @@ def _separable_conv_backward(function, rank, grad_out, x, depthwise_weight, poin
     weights = {name for name in ("x", "depthwise_weight") if name in needs}
     outer = ["x"] * bool(weights) + [name.removeprefix("pointwise_") for name in ("pointwise_weight", "bias")
                                      if name in needs]
-    channels = (run(function, rank, x, depthwise, None, how, None, n_threads) if "pointwise_weight" in needs
+    channels = (run(function, rank, x, depthwise, None, how, None, n_threads).result() if "pointwise_weight" in needs
                 else unread(grad_out, depthwise, how.channels_last))
-    outer = run_backward(function, rank, grad_out, channels, pointwise, point, outer, n_threads)
+    outer = run_backward(function, rank, grad_out, channels, pointwise, point, outer, n_threads).result()
     dx = dweight = None
     if weights:
         inner = [name.removeprefix("depthwise_") for name in weights]
-        dx, dweight, _ = run_backward(function, rank, outer.x, x, depthwise, how, inner, n_threads)
+        dx, dweight, _ = run_backward(function, rank, outer.x, x, depthwise, how, inner, n_threads).result()
     dpointwise = None if outer.weight is None else outer.weight.reshape(np.shape(pointwise_weight))
     return SeparableGrads(dx, dweight, dpointwise, outer.bias)
 

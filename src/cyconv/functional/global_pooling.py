@@ -1,5 +1,7 @@
 """Pooling of whole planes, that is of one bin per axis, and the gradients."""
 
+from math import prod
+
 import numpy as np
 
 from .. import _arrays, _geometry
@@ -17,6 +19,7 @@ from ._pooling import (
     sums,
     sums_backward,
 )
+from ._public import Checked, public
 from ._ranked import as_flag, input_shape_of, shape_of
 
 __all__ = [f"global_{kind}_pool{direction}" for direction in ("", "_backward")
@@ -32,10 +35,17 @@ def plan_global(function, name, array, data_format):
     return prepare_bins(function, array.shape, 1, channels_last), channels_last
 
 
-def reduced(plan, y, keepdims, channels_last):
-    """Without the axes of length 1, unless they are to be kept."""
-    keepdims = as_flag(plan.function, "keepdims", keepdims)
-    return y if keepdims else y.reshape(y.shape[0], y.shape[-1 if channels_last else 1])
+def reduced(plan, run, keepdims):
+    """``run`` whose results lose the axes of length 1, unless they are to be kept."""
+    if as_flag(plan.function, "keepdims", keepdims):
+        return run
+    shape = plan.out_shape[0], prod(plan.out_shape[1:])
+
+    def compute(x):
+        result = run(x)
+        return tuple(array.reshape(shape) for array in result) if isinstance(result, tuple) else result.reshape(shape)
+
+    return compute
 
 
 def with_axes(function, name, array, shape, channels_last):
@@ -50,15 +60,14 @@ def with_axes(function, name, array, shape, channels_last):
 def global_extreme(function, smallest, x, keepdims, return_indices, data_format, n_threads):
     given, x = as_comparable(function, x)
     plan, channels_last = plan_global(function, "x", x, data_format)
-    y, indices = extremes(countable(function, plan), x, given, smallest, return_indices, channels_last, n_threads)
-    y = reduced(plan, y, keepdims, channels_last)
-    return (y, reduced(plan, indices, keepdims, channels_last)) if return_indices else y
+    run = extremes(countable(function, plan), x.dtype, given.dtype, smallest, return_indices, channels_last, n_threads)
+    return Checked(reduced(plan, run, keepdims), x)
 
 
 def global_sum(function, divisor, x, keepdims, data_format, n_threads):
     (x,) = _arrays.as_reals(function, x=x)
     plan, channels_last = plan_global(function, "x", x, data_format)
-    return reduced(plan, sums(plan, x, divisor, False, channels_last, n_threads), keepdims, channels_last)
+    return Checked(reduced(plan, sums(plan, x.dtype, divisor, False, channels_last, n_threads), keepdims), x)
 
 
 def global_shape(function, input_shape):
@@ -71,10 +80,16 @@ def global_extreme_backward(function, grad_out, indices, input_shape, data_forma
     (grad_out,) = _arrays.as_reals(function, grad_out=grad_out)
     shape = global_shape(function, input_shape)
     indices = as_indices(function, indices, grad_out.shape)
-    grad_out = with_axes(function, "grad_out", grad_out, shape, channels_last)
-    dx = np.empty(shape, grad_out.dtype)
-    move(function, "max_pool_backward", np.ascontiguousarray(grad_out), indices, dx, channels_last, n_threads)
-    return dx
+    dy = with_axes(function, "grad_out", grad_out, shape, channels_last)
+    full, dtype = dy.shape, dy.dtype
+
+    def compute(grad_out, indices):
+        dx = np.empty(shape, dtype)
+        grad_out = np.ascontiguousarray(grad_out.reshape(full))
+        move(function, "max_pool_backward", grad_out, indices, dx, channels_last, n_threads)
+        return dx
+
+    return Checked(compute, grad_out, indices)
 
 
 def global_sum_backward(function, divisor, grad_out, input_shape, data_format, n_threads):
@@ -82,10 +97,12 @@ def global_sum_backward(function, divisor, grad_out, input_shape, data_format, n
     channels_last = _arrays.is_channels_last(function, data_format)
     shape = global_shape(function, input_shape)
     plan = prepare_bins(function, shape, 1, channels_last)
-    grad_out = with_axes(function, "grad_out", grad_out, shape, channels_last)
-    return sums_backward(plan, grad_out, shape, divisor, False, channels_last, n_threads)
+    full = with_axes(function, "grad_out", grad_out, shape, channels_last).shape
+    run = sums_backward(plan, grad_out.dtype, shape, divisor, False, channels_last, n_threads)
+    return Checked(lambda grad_out: run(grad_out.reshape(full)), grad_out)
 
 
+@public
 def global_max_pool(x, *, keepdims=True, return_indices=False, data_format="channels_first", n_threads=None):
     """Maximum of every plane.
 
@@ -125,6 +142,7 @@ def global_max_pool(x, *, keepdims=True, return_indices=False, data_format="chan
     return global_extreme("global_max_pool", False, x, keepdims, return_indices, data_format, n_threads)
 
 
+@public
 def global_min_pool(x, *, keepdims=True, return_indices=False, data_format="channels_first", n_threads=None):
     """Minimum of every plane.
 
@@ -155,6 +173,7 @@ def global_min_pool(x, *, keepdims=True, return_indices=False, data_format="chan
     return global_extreme("global_min_pool", True, x, keepdims, return_indices, data_format, n_threads)
 
 
+@public
 def global_avg_pool(x, *, keepdims=True, data_format="channels_first", n_threads=None):
     """Mean of every plane.
 
@@ -188,6 +207,7 @@ def global_avg_pool(x, *, keepdims=True, data_format="channels_first", n_threads
     return global_sum("global_avg_pool", 0.0, x, keepdims, data_format, n_threads)
 
 
+@public
 def global_sum_pool(x, *, keepdims=True, data_format="channels_first", n_threads=None):
     """Sum of every plane.
 
@@ -216,6 +236,7 @@ def global_sum_pool(x, *, keepdims=True, data_format="channels_first", n_threads
     return global_sum("global_sum_pool", 1.0, x, keepdims, data_format, n_threads)
 
 
+@public
 def global_lp_pool(x, p, *, keepdims=True, data_format="channels_first", n_threads=None):
     """Norm of every plane, ``(sum |x|**p) ** (1 / p)``.
 
@@ -246,9 +267,10 @@ def global_lp_pool(x, p, *, keepdims=True, data_format="channels_first", n_threa
     (x,) = _arrays.as_reals("global_lp_pool", x=x)
     p = norm_order("global_lp_pool", p)
     plan, channels_last = plan_global("global_lp_pool", "x", x, data_format)
-    return reduced(plan, norms(plan, x, p, channels_last, n_threads), keepdims, channels_last)
+    return Checked(reduced(plan, norms(plan, x.dtype, p, channels_last, n_threads), keepdims), x)
 
 
+@public
 def global_max_pool_backward(grad_out, indices, input_shape, *, data_format="channels_first", n_threads=None):
     """Gradient of a global maximum pooling: grad_out at the cells of the maxima.
 
@@ -282,6 +304,7 @@ def global_max_pool_backward(grad_out, indices, input_shape, *, data_format="cha
     return global_extreme_backward("global_max_pool_backward", grad_out, indices, input_shape, data_format, n_threads)
 
 
+@public
 def global_min_pool_backward(grad_out, indices, input_shape, *, data_format="channels_first", n_threads=None):
     """Gradient of a global minimum pooling: grad_out at the cells of the minima.
 
@@ -309,6 +332,7 @@ def global_min_pool_backward(grad_out, indices, input_shape, *, data_format="cha
     return global_extreme_backward("global_min_pool_backward", grad_out, indices, input_shape, data_format, n_threads)
 
 
+@public
 def global_avg_pool_backward(grad_out, input_shape, *, data_format="channels_first", n_threads=None):
     """Gradient of a global mean pooling: grad_out spread evenly over its plane.
 
@@ -340,6 +364,7 @@ def global_avg_pool_backward(grad_out, input_shape, *, data_format="channels_fir
     return global_sum_backward("global_avg_pool_backward", 0.0, grad_out, input_shape, data_format, n_threads)
 
 
+@public
 def global_sum_pool_backward(grad_out, input_shape, *, data_format="channels_first", n_threads=None):
     """Gradient of a global sum pooling: grad_out at every cell of its plane.
 
@@ -367,6 +392,7 @@ def global_sum_pool_backward(grad_out, input_shape, *, data_format="channels_fir
     return global_sum_backward("global_sum_pool_backward", 1.0, grad_out, input_shape, data_format, n_threads)
 
 
+@public
 def global_lp_pool_backward(grad_out, x, out, p, *, data_format="channels_first", n_threads=None):
     """Gradient of a global norm pooling, ``grad_out * sign(x) * (|x| / out) ** (p - 1)``.
 
@@ -402,6 +428,7 @@ def global_lp_pool_backward(grad_out, x, out, p, *, data_format="channels_first"
     grad_out, x, out = _arrays.as_reals(function, grad_out=grad_out, x=x, out=out)
     p = norm_order(function, p)
     plan, channels_last = plan_global(function, "x", x, data_format)
-    grad_out, out = (with_axes(function, name, array, x.shape, channels_last)
-                     for name, array in (("grad_out", grad_out), ("out", out)))
-    return norms_backward(plan, grad_out, x, out, p, channels_last, n_threads)
+    full, _ = (with_axes(function, name, array, x.shape, channels_last).shape
+               for name, array in (("grad_out", grad_out), ("out", out)))
+    run = norms_backward(plan, x.dtype, p, channels_last, n_threads)
+    return Checked(lambda grad_out, x, out: run(grad_out.reshape(full), x, out.reshape(full)), grad_out, x, out)

@@ -2,7 +2,8 @@
 
 from .. import _arrays
 from ._pooling import norm_order, norms, norms_backward, pool_rank, prepare
-from ._ranked import batched, check_shape, every_rank, names_of_ranks
+from ._public import Checked
+from ._ranked import batched, check_shape, every_rank, names_of_ranks, without_batch
 
 __all__ = names_of_ranks("lp_pool{}", "lp_pool{}_backward")
 
@@ -48,10 +49,9 @@ def _lp_pool(function, rank, x, p, kernel_size, stride=None, padding=0, *, dilat
     channels_last = _arrays.is_channels_last(function, data_format)
     (x,) = _arrays.as_reals(function, x=x)
     p = norm_order(function, p)
-    x, is_single = batched(function, "x", x, pool_rank(function, rank, kernel_size, x.ndim), channels_last)
-    plan = prepare(function, x.shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
-    y = norms(plan, x, p, channels_last, n_threads)
-    return y[0] if is_single else y
+    batch, is_single = batched(function, "x", x, pool_rank(function, rank, kernel_size, x.ndim), channels_last)
+    plan = prepare(function, batch.shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
+    return Checked(without_batch(norms(plan, x.dtype, p, channels_last, n_threads), is_single), x)
 
 
 def _lp_pool_backward(function, rank, grad_out, x, out, p, kernel_size, stride=None, padding=0, *, dilation=1,
@@ -92,14 +92,12 @@ def _lp_pool_backward(function, rank, grad_out, x, out, p, kernel_size, stride=N
     channels_last = _arrays.is_channels_last(function, data_format)
     grad_out, x, out = _arrays.as_reals(function, grad_out=grad_out, x=x, out=out)
     p = norm_order(function, p)
-    x, is_single = batched(function, "x", x, pool_rank(function, rank, kernel_size, x.ndim), channels_last)
-    plan = prepare(function, x.shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
+    batch, is_single = batched(function, "x", x, pool_rank(function, rank, kernel_size, x.ndim), channels_last)
+    plan = prepare(function, batch.shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
     for name, array in (("grad_out", grad_out), ("out", out)):
         check_shape(function, name, array, plan.out_shape[1:] if is_single else plan.out_shape)
-    if is_single:
-        grad_out, out = grad_out[None], out[None]
-    dx = norms_backward(plan, grad_out, x, out, p, channels_last, n_threads)
-    return dx[0] if is_single else dx
+    run = norms_backward(plan, x.dtype, p, channels_last, n_threads)
+    return Checked(without_batch(run, is_single), grad_out, x, out)
 
 
 lp_pool, lp_pool1d, lp_pool2d, lp_pool3d = every_rank(_lp_pool, "lp_pool{}")

@@ -20,7 +20,8 @@ from ._pooling import (
     sums,
     sums_backward,
 )
-from ._ranked import as_flag, batched, check_shape, every_rank, input_shape_of, names_of_ranks
+from ._public import Checked
+from ._ranked import as_flag, batched, check_shape, every_rank, input_shape_of, names_of_ranks, without_batch
 
 __all__ = names_of_ranks(
     "max_pool{}", "min_pool{}", "avg_pool{}", "sum_pool{}",
@@ -130,12 +131,10 @@ def _min_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilatio
 def extreme_pool(function, rank, smallest, x, window, return_indices, data_format, n_threads):
     channels_last = _arrays.is_channels_last(function, data_format)
     given, x = as_comparable(function, x)
-    x, is_single = batched(function, "x", x, pool_rank(function, rank, window[0], x.ndim), channels_last)
-    plan = prepare(function, x.shape, *window, channels_last)
-    y, indices = extremes(plan, x, given, smallest, return_indices, channels_last, n_threads)
-    if is_single:
-        y, indices = y[0], indices[0] if return_indices else None
-    return (y, indices) if return_indices else y
+    batch, is_single = batched(function, "x", x, pool_rank(function, rank, window[0], x.ndim), channels_last)
+    plan = prepare(function, batch.shape, *window, channels_last)
+    run = extremes(plan, x.dtype, given.dtype, smallest, return_indices, channels_last, n_threads)
+    return Checked(without_batch(run, is_single), x)
 
 
 def _max_pool_backward(function, rank, grad_out, indices, input_shape, *, data_format="channels_first",
@@ -177,15 +176,17 @@ def _max_pool_backward(function, rank, grad_out, indices, input_shape, *, data_f
     (grad_out,) = _arrays.as_reals(function, grad_out=grad_out)
     if rank is None:
         rank = checked_rank(function, len(_geometry.as_tuple(input_shape) or ()) - 2)
-    given = grad_out.shape
-    grad_out, is_single = batched(function, "grad_out", grad_out, rank, channels_last)
-    shape = input_shape_of(function, input_shape, rank, is_single)
-    indices = as_indices(function, indices, given)
-    check_channels(function, grad_out, shape, channels_last)
-    dx = np.empty(shape, grad_out.dtype)
-    indices = indices[None] if is_single else indices
-    move(function, "max_pool_backward", np.ascontiguousarray(grad_out), indices, dx, channels_last, n_threads)
-    return dx[0] if is_single else dx
+    dy, is_single = batched(function, "grad_out", grad_out, rank, channels_last)
+    shape, dtype = input_shape_of(function, input_shape, rank, is_single), dy.dtype
+    indices = as_indices(function, indices, grad_out.shape)
+    check_channels(function, dy, shape, channels_last)
+
+    def run(grad_out, indices):
+        dx = np.empty(shape, dtype)
+        move(function, "max_pool_backward", np.ascontiguousarray(grad_out), indices, dx, channels_last, n_threads)
+        return dx
+
+    return Checked(without_batch(run, is_single), grad_out, indices)
 
 
 def _min_pool_backward(function, rank, grad_out, indices, input_shape, *, data_format="channels_first",
@@ -263,12 +264,12 @@ def _avg_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilatio
     """
     channels_last = _arrays.is_channels_last(function, data_format)
     (x,) = _arrays.as_reals(function, x=x)
-    x, is_single = batched(function, "x", x, pool_rank(function, rank, kernel_size, x.ndim), channels_last)
-    plan = prepare(function, x.shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
+    batch, is_single = batched(function, "x", x, pool_rank(function, rank, kernel_size, x.ndim), channels_last)
+    plan = prepare(function, batch.shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
     divisor = mean_divisor(function, divisor_override, x.dtype)
     include_pad = as_flag(function, "count_include_pad", count_include_pad)
-    y = sums(plan, x, divisor, include_pad, channels_last, n_threads)
-    return y[0] if is_single else y
+    run = sums(plan, x.dtype, divisor, include_pad, channels_last, n_threads)
+    return Checked(without_batch(run, is_single), x)
 
 
 def _avg_pool_backward(function, rank, grad_out, input_shape, kernel_size, stride=None, padding=0, *, dilation=1,
@@ -305,14 +306,14 @@ def _avg_pool_backward(function, rank, grad_out, input_shape, kernel_size, strid
     channels_last = _arrays.is_channels_last(function, data_format)
     (grad_out,) = _arrays.as_reals(function, grad_out=grad_out)
     rank = pool_rank(function, rank, kernel_size, len(_geometry.as_tuple(input_shape) or ()))
-    grad_out, is_single = batched(function, "grad_out", grad_out, rank, channels_last)
+    dy, is_single = batched(function, "grad_out", grad_out, rank, channels_last)
     shape = input_shape_of(function, input_shape, rank, is_single)
     plan = prepare(function, shape, kernel_size, stride, padding, dilation, ceil_mode, channels_last)
-    check_shape(function, "grad_out", grad_out, plan.out_shape)
-    divisor = mean_divisor(function, divisor_override, grad_out.dtype)
+    check_shape(function, "grad_out", dy, plan.out_shape)
+    divisor = mean_divisor(function, divisor_override, dy.dtype)
     include_pad = as_flag(function, "count_include_pad", count_include_pad)
-    dx = sums_backward(plan, grad_out, shape, divisor, include_pad, channels_last, n_threads)
-    return dx[0] if is_single else dx
+    run = sums_backward(plan, dy.dtype, shape, divisor, include_pad, channels_last, n_threads)
+    return Checked(without_batch(run, is_single), grad_out)
 
 
 def _sum_pool(function, rank, x, kernel_size, stride=None, padding=0, *, dilation=1, ceil_mode=False,

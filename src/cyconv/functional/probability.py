@@ -3,11 +3,13 @@
 import numpy as np
 
 from .. import _arrays, _kernels
+from ._public import Checked, public
 from ._ranked import check_shape, checked_axis
 
 __all__ = ["softmax", "softmax_backward", "log_softmax", "log_softmax_backward"]
 
 
+@public
 def softmax(x, axis=-1):
     """Exponentials along an axis over their sum.
 
@@ -38,6 +40,7 @@ def softmax(x, axis=-1):
     return along_axis("softmax", x, axis, False)
 
 
+@public
 def softmax_backward(grad_out, y, axis=-1):
     """Gradient of `softmax` from its result: ``y * (grad_out - sum(grad_out * y))``.
 
@@ -68,6 +71,7 @@ def softmax_backward(grad_out, y, axis=-1):
     return along_axis_backward("softmax_backward", grad_out, y, axis, False)
 
 
+@public
 def log_softmax(x, axis=-1):
     """Logarithm of the softmax, accurate where the softmax is tiny.
 
@@ -97,6 +101,7 @@ def log_softmax(x, axis=-1):
     return along_axis("log_softmax", x, axis, True)
 
 
+@public
 def log_softmax_backward(grad_out, y, axis=-1):
     """Gradient of `log_softmax` from its result: ``grad_out - exp(y) * sum(grad_out)``.
 
@@ -131,19 +136,37 @@ def log_softmax_backward(grad_out, y, axis=-1):
 def along_axis(function, x, axis, log):
     (x,) = _arrays.as_reals(function, x=x)
     axis = checked_axis(function, "x", x, axis)
-    rows = np.ascontiguousarray(np.moveaxis(x, axis, -1))
-    y = np.empty_like(rows)
-    if y.size:
-        _kernels.kernels[y.dtype].softmax(rows, y, rows.shape[-1], log)
-    return np.ascontiguousarray(np.moveaxis(y, -1, axis))
+    kernels, n, to_rows, from_rows = _kernels.kernels[x.dtype], x.shape[axis], *rows_along(axis, x)
+
+    def compute(x):
+        rows = to_rows(x)
+        y = np.empty(rows.shape, rows.dtype)
+        if y.size:
+            kernels.softmax(rows, y, n, log)
+        return from_rows(y)
+
+    return Checked(compute, x)
 
 
 def along_axis_backward(function, grad_out, y, axis, log):
     grad_out, y = _arrays.as_reals(function, grad_out=grad_out, y=y)
     check_shape(function, "grad_out", grad_out, y.shape)
     axis = checked_axis(function, "y", y, axis)
-    grad_rows, rows = (np.ascontiguousarray(np.moveaxis(array, axis, -1)) for array in (grad_out, y))
-    dx = np.empty_like(rows)
-    if dx.size:
-        _kernels.kernels[dx.dtype].softmax_backward(grad_rows, rows, dx, rows.shape[-1], log)
-    return np.ascontiguousarray(np.moveaxis(dx, -1, axis))
+    kernels, n, to_rows, from_rows = _kernels.kernels[y.dtype], y.shape[axis], *rows_along(axis, grad_out, y)
+
+    def compute(grad_out, y):
+        grad_rows, rows = to_rows(grad_out), to_rows(y)
+        dx = np.empty(rows.shape, rows.dtype)
+        if dx.size:
+            kernels.softmax_backward(grad_rows, rows, dx, n, log)
+        return from_rows(dx)
+
+    return Checked(compute, grad_out, y)
+
+
+def rows_along(axis, *arrays):
+    """Functions from such arrays to contiguous ones whose last axis is this, and back."""
+    if all(axis == array.ndim - 1 and array.flags.c_contiguous for array in arrays):
+        return (lambda array: array,) * 2
+    return (lambda array: np.ascontiguousarray(np.moveaxis(array, axis, -1)),
+            lambda rows: np.ascontiguousarray(np.moveaxis(rows, -1, axis)))

@@ -2,10 +2,8 @@
 
 from functools import lru_cache
 
-import numpy as np
-
 from .. import _arrays, _geometry
-from ._calls import ConvGrads, check_needs
+from ._calls import check_needs, convolution, gradients, weight_gradient
 from ._plans import (
     adjoint,
     bias_for,
@@ -52,9 +50,9 @@ def plan_transposed(function, x_shape, weight_shape, how, output_padding, output
     return make_plan(function, y_shape, weight_shape, windows, sizes, how)
 
 
-def prepare(function, x_shape, weight_shape, dtype, how, n_threads, output_padding=0, output_size=None):
+def prepare(function, x_shape, weight_shape, dtype, how, output_padding=0, output_size=None):
     plan = plan_transposed(function, x_shape, weight_shape, how, frozen(output_padding), frozen(output_size))
-    return call_of(function, plan, dtype, how, n_threads)
+    return call_of(plan, dtype, how)
 
 
 def check_result(function, grad_out, call):
@@ -138,16 +136,10 @@ def _conv_transpose(function, rank, x, weight, bias=None, stride=1, padding=0, *
     how = options(function, data_format, stride, padding, dilation, groups, flip=flip)
     x, weight = _arrays.as_reals(function, x=x, weight=weight)
     rank = weight_rank(function, rank, weight.shape)
-    x, is_single = batched(function, "x", x, rank, how.channels_last)
-    call = prepare(function, x.shape, weight.shape, x.dtype, how, n_threads, output_padding,
-                   spatial_size(output_size, rank))
+    batch, is_single = batched(function, "x", x, rank, how.channels_last)
+    call = prepare(function, batch.shape, weight.shape, x.dtype, how, output_padding, spatial_size(output_size, rank))
     bias = bias_for(function, bias, weight.shape[1] * how.groups, x.dtype)
-    shape = call.plan.x_shape
-    result, copy = _arrays.output_for(function, out, shape[1:] if is_single else shape, x.dtype, (x, weight, bias))
-    adjoint(call, x, weight, bias, result[None] if is_single else result)
-    if copy:
-        out[...] = result
-    return out if copy else result
+    return convolution(function, adjoint(call), call, call.plan.x_shape, is_single, n_threads, x, weight, bias, out)
 
 
 def _conv_transpose_grad_input(function, rank, grad_out, weight, input_shape, *, stride=1, padding=0, dilation=1,
@@ -186,19 +178,12 @@ def _conv_transpose_grad_input(function, rank, grad_out, weight, input_shape, *,
     how = options(function, data_format, stride, padding, dilation, groups, flip=flip)
     grad_out, weight = _arrays.as_reals(function, grad_out=grad_out, weight=weight)
     rank = weight_rank(function, rank, weight.shape)
-    grad_out, is_single = batched(function, "grad_out", grad_out, rank, how.channels_last)
+    dy, is_single = batched(function, "grad_out", grad_out, rank, how.channels_last)
     x_shape = input_shape_of(function, input_shape, rank, is_single)
-    call = prepare(function, x_shape, weight.shape, weight.dtype, how, n_threads,
-                   output_size=spatial_of(grad_out.shape, how.channels_last))
-    check_result(function, grad_out, call)
-    dx = convolved(call, grad_out, weight)
-    return dx[0] if is_single else dx
-
-
-def convolved(call, grad_out, weight):
-    dx = np.empty(call.plan.out_shape, weight.dtype)
-    forward(call, grad_out, weight, None, dx)
-    return dx
+    call = prepare(function, x_shape, weight.shape, weight.dtype, how,
+                   output_size=spatial_of(dy.shape, how.channels_last))
+    check_result(function, dy, call)
+    return convolution(function, forward(call), call, x_shape, is_single, n_threads, grad_out, weight, None, None)
 
 
 def _conv_transpose_grad_weight(function, rank, grad_out, x, kernel_size, *, stride=1, padding=0, dilation=1,
@@ -239,19 +224,29 @@ def _conv_transpose_grad_weight(function, rank, grad_out, x, kernel_size, *, str
     if rank is None:
         rank = checked_rank(function, len(kernel_size) if _geometry.as_tuple(kernel_size) else x.ndim - 2)
     kernel = _geometry.per_axis(function, "kernel_size", kernel_size, rank, 1)
-    grad_out, _ = batched(function, "grad_out", grad_out, rank, how.channels_last)
-    x, _ = batched(function, "x", x, rank, how.channels_last)
+    dy, _ = batched(function, "grad_out", grad_out, rank, how.channels_last)
+    batch, _ = batched(function, "x", x, rank, how.channels_last)
     axis = -1 if how.channels_last else 1
     check_groups(function, how.groups)
-    if grad_out.shape[axis] % how.groups:
-        raise ValueError(f"{function}: groups={how.groups} must divide out_channels={grad_out.shape[axis]}")
-    weight_shape = (x.shape[axis], grad_out.shape[axis] // how.groups, *kernel)
-    call = prepare(function, x.shape, weight_shape, x.dtype, how, n_threads,
-                   output_size=spatial_of(grad_out.shape, how.channels_last))
-    check_result(function, grad_out, call)
-    dweight = np.empty(weight_shape, x.dtype)
-    grad_weight(call, x, grad_out, dweight)
-    return dweight
+    if dy.shape[axis] % how.groups:
+        raise ValueError(f"{function}: groups={how.groups} must divide out_channels={dy.shape[axis]}")
+    weight_shape = (batch.shape[axis], dy.shape[axis] // how.groups, *kernel)
+    call = prepare(function, batch.shape, weight_shape, x.dtype, how,
+                   output_size=spatial_of(dy.shape, how.channels_last))
+    check_result(function, dy, call)
+    return weight_gradient(function, grad_weight_transposed(call), call, weight_shape, n_threads, grad_out, x)
+
+
+def grad_weight_transposed(call):
+    """As `grad_weight`: the convolution has x for its gradient and grad_out for its input."""
+    write, write_bias = grad_weight(call), grad_bias(call, call.plan.x_shape)
+
+    def run(grad_out, x, dweight, dbias, n_threads):
+        write(x, grad_out, dweight, None, n_threads)
+        if dbias is not None:
+            write_bias(grad_out, dbias, n_threads)
+
+    return run
 
 
 def _conv_transpose_backward(function, rank, grad_out, x, weight, *, stride=1, padding=0, dilation=1, groups=1,
@@ -294,19 +289,13 @@ def _conv_transpose_backward(function, rank, grad_out, x, weight, *, stride=1, p
     how = options(function, data_format, stride, padding, dilation, groups, flip=flip)
     grad_out, x, weight = _arrays.as_reals(function, grad_out=grad_out, x=x, weight=weight)
     rank = weight_rank(function, rank, weight.shape)
-    x, is_single = batched(function, "x", x, rank, how.channels_last)
-    grad_out, _ = batched(function, "grad_out", grad_out, rank, how.channels_last)
-    call = prepare(function, x.shape, weight.shape, x.dtype, how, n_threads,
-                   output_size=spatial_of(grad_out.shape, how.channels_last))
-    check_result(function, grad_out, call)
-    dx = convolved(call, grad_out, weight) if "x" in needs else None
-    dweight = np.empty(weight.shape, x.dtype) if "weight" in needs else None
-    dbias = np.empty(weight.shape[1] * how.groups, x.dtype) if "bias" in needs else None
-    if dweight is not None:
-        grad_weight(call, x, grad_out, dweight)
-    if dbias is not None:
-        grad_bias(call, grad_out, dbias)
-    return ConvGrads(dx[0] if is_single and dx is not None else dx, dweight, dbias)
+    batch, _ = batched(function, "x", x, rank, how.channels_last)
+    dy, _ = batched(function, "grad_out", grad_out, rank, how.channels_last)
+    call = prepare(function, batch.shape, weight.shape, x.dtype, how,
+                   output_size=spatial_of(dy.shape, how.channels_last))
+    check_result(function, dy, call)
+    writers = forward(call), grad_weight_transposed(call), grad_bias(call, dy.shape)
+    return gradients(function, writers, call, weight.shape[1] * how.groups, needs, n_threads, grad_out, x, weight)
 
 
 conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d = every_rank(_conv_transpose, "conv_transpose{}")

@@ -219,10 +219,11 @@ def maxout(x, pieces, axis=1, *, return_indices=False, n_threads=None):
     if x.size:
         rows, channels_last = as_rows(x, axis)
         plan = prepare("maxout", rows.shape, pieces, None, 0, 1, False, channels_last)
-        y, indices = extremes(plan, rows, given, False, return_indices, channels_last, n_threads)
+        found = extremes(plan, x.dtype, given.dtype, False, return_indices, channels_last, n_threads)(rows)
     else:
-        y, indices = in_dtype(x, given.dtype), np.empty(shape, np.int64)
-    return (y.reshape(shape), indices.reshape(shape)) if return_indices else y.reshape(shape)
+        y = in_dtype(x, given.dtype)
+        found = (y, np.empty(shape, np.int64)) if return_indices else y
+    return tuple(array.reshape(shape) for array in found) if return_indices else found.reshape(shape)
 
 
 def maxout_backward(grad_out, indices, pieces, axis=1, *, n_threads=None):

@@ -10,7 +10,9 @@ import numpy as np
 from .. import functional
 from .._geometry import per_axis, transposed_windows
 from ..functional._borders import mode_named
-from ..functional._plans import adjoint, forward, grad_bias, grad_weight, options, prepare
+from ..functional._plans import adjoint, forward, grad_weight, options, prepare
+from ..functional._ranked import team
+from ..functional.transposed import grad_weight_transposed
 from ..functional.transposed import prepare as prepare_transposed
 from ._layer import Layer, sample_shape, window_output, window_per_axis
 
@@ -63,22 +65,29 @@ class Convolution(Layer):
 
     def call(self, shape, weight_shape, dtype, mode):
         """The planned call for batches of ``shape``."""
-        how = options(self.name, mode.data_format, **{name: getattr(self, name) for name in self.options})
-        return prepare(self.name, shape, weight_shape, dtype, how, mode.n_threads, self.kind, awake=True)
+        return prepare(self.name, shape, weight_shape, dtype, self.how(mode), self.kind)
+
+    def how(self, mode):
+        return options(self.name, mode.data_format, **{name: getattr(self, name) for name in self.options})
 
     def bind(self, shape, dtype, mode):
         call = self.call(shape, self.weight_shape(sample_shape(shape, mode.data_format)), dtype, mode)
-        y = np.empty(call.plan.out_shape, dtype)
-        dx = np.empty(shape, dtype) if mode.training and mode.needs_input_grad else None
+        return self.bound(call, forward(call), adjoint(call), grad_weight(call), call.plan.out_shape, shape, mode)
+
+    def bound(self, call, write, write_dx, write_gradients, y_shape, x_shape, mode):
+        """``run`` of `Layer.bind` by the functions that carry out a call."""
+        n_threads = team(self.name, mode.n_threads, call.plan.work, awake=True)
+        y = np.empty(y_shape, call.dtype)
+        dx = np.empty(x_shape, call.dtype) if mode.training and mode.needs_input_grad else None
 
         def run(x, params, rng=None):
             weight = params["weight"]
-            forward(call, x, weight, params.get("bias"), y)
+            write(x, weight, params.get("bias"), y, n_threads)
 
             def backward(dy, gradients):
-                grad_weight(call, dy, x, gradients["weight"], gradients.get("bias"))
+                write_gradients(dy, x, gradients["weight"], gradients.get("bias"), n_threads)
                 if dx is not None:
-                    adjoint(call, dy, weight, None, dx)
+                    write_dx(dy, weight, None, dx, n_threads)
                 return dx
 
             return y, backward
@@ -171,27 +180,10 @@ class ConvTranspose(Convolution):
                      for w in self.windows(input_shape)[0])
 
     def bind(self, shape, dtype, mode):
-        how = options(self.name, mode.data_format, **{name: getattr(self, name) for name in self.options})
         weight_shape = self.weight_shape(sample_shape(shape, mode.data_format))
-        call = prepare_transposed(self.name, shape, weight_shape, dtype, how, mode.n_threads, self.output_padding)
-        y = np.empty(call.plan.x_shape, dtype)
-        dx = np.empty(shape, dtype) if mode.training and mode.needs_input_grad else None
-
-        def run(x, params, rng=None):
-            weight = params["weight"]
-            adjoint(call, x, weight, params.get("bias"), y)
-
-            def backward(dy, gradients):
-                grad_weight(call, x, dy, gradients["weight"])
-                if "bias" in gradients:
-                    grad_bias(call, dy, gradients["bias"])
-                if dx is not None:
-                    forward(call, dy, weight, None, dx)
-                return dx
-
-            return y, backward
-
-        return run
+        call = prepare_transposed(self.name, shape, weight_shape, dtype, self.how(mode), self.output_padding)
+        return self.bound(call, adjoint(call), forward(call), grad_weight_transposed(call), call.plan.x_shape, shape,
+                          mode)
 
 
 @dataclass(repr=False)

@@ -7,6 +7,7 @@ import numpy as np
 
 from .._geometry import per_axis
 from ..functional._plans import adjoint, forward, grad_weight, options, prepare
+from ..functional._ranked import team
 from ._layer import Layer, flatten
 
 
@@ -73,21 +74,23 @@ class Dense(Layer):
     def bind(self, shape, dtype, mode):
         n, features = shape[0], prod(shape[1:])
         how = options("Dense", "channels_first")
-        call = prepare("Dense", (n, features, 1), (self.units, features, 1), dtype, how, mode.n_threads, awake=True)
+        call = prepare("Dense", (n, features, 1), (self.units, features, 1), dtype, how)
+        n_threads = team("Dense", mode.n_threads, call.plan.work, awake=True)
+        write, write_dx, write_gradients = forward(call), adjoint(call), grad_weight(call)
         y = np.empty((n, self.units, 1), dtype)
         dx = np.empty((n, features, 1), dtype) if mode.training and mode.needs_input_grad else None
 
         def run(x, params, rng=None):
             rows, restore = flatten(x, mode.data_format)
             cells, weight = rows[:, :, None], params["weight"][:, :, None]
-            forward(call, cells, weight, params.get("bias"), y)
+            write(cells, weight, params.get("bias"), y, n_threads)
 
             def backward(dy, gradients):
                 dy = dy[:, :, None]
-                grad_weight(call, dy, cells, gradients["weight"][:, :, None], gradients.get("bias"))
+                write_gradients(dy, cells, gradients["weight"][:, :, None], gradients.get("bias"), n_threads)
                 if dx is None:
                     return None
-                adjoint(call, dy, weight, None, dx)
+                write_dx(dy, weight, None, dx, n_threads)
                 return restore(dx[:, :, 0])
 
             return y[:, :, 0], backward

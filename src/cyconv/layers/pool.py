@@ -81,7 +81,7 @@ class ExtremePool(WindowPool):
         def run(x, params, rng=None):
             y, index = result, taps
             if mode.training and not is_numbered:
-                y, index = extremes(plan, x, x, smallest, True, channels_last, mode.n_threads)
+                y, index = extremes(plan, dtype, dtype, smallest, True, channels_last, mode.n_threads)(x)
             elif y.size:
                 kernels.extreme_pool(x, y, taps, plan.table, plan.windows, smallest, channels_last, n_threads)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 import cyconv
 
-from ... import _arrays
+from ..._kernels import front
 from .. import machine, training
 from ..arrays import HOSTILE, LAYOUTS
 from ..cases import EXACT, SMOOTH
@@ -109,4 +109,4 @@ def hoarding(module, name, bytes_kept):
 
 
 def faults():
-    return {"1 KB kept of every call": hoarding(_arrays, "as_array", 1024)}
+    return {"1 KB kept of every call": hoarding(front, "call", 1024)}
