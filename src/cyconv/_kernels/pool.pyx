@@ -454,17 +454,25 @@ cdef void plan_blocks(Pool *g, Py_ssize_t *rows, Py_ssize_t *columns) noexcept n
     g.scratch_size = largest_scratch(g, rows[0], columns[0])
 
 
+cdef void pool_share(const Pool *g, Py_ssize_t i, int n_threads, real *scratch) noexcept nogil:
+    """The items of thread ``i``."""
+    cdef Py_ssize_t item
+    for item in range(part(g.n_items, n_threads, i), part(g.n_items, n_threads, i + 1)):
+        pool_item(g, item, scratch + i * g.scratch_size)
+
+
 cdef void pool_forward(Pool *g, int n_threads):
-    cdef Py_ssize_t i, item
+    cdef Py_ssize_t i
     cdef real *scratch
     with nogil:
         plan_pool(g)
         scratch = <real *>malloc((g.scratch_size * n_threads + 64) * sizeof(real))
-        if scratch != NULL:
+        if n_threads == 1 and scratch != NULL:
+            pool_share(g, 0, 1, aligned(scratch))
+        elif scratch != NULL:
             for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-                for item in range(part(g.n_items, n_threads, i), part(g.n_items, n_threads, i + 1)):
-                    pool_item(g, item, aligned(scratch) + i * g.scratch_size)
-            free(scratch)
+                pool_share(g, i, n_threads, aligned(scratch))
+        free(scratch)
     if scratch == NULL:
         raise MemoryError("cyconv: no memory for the scratch of the pooling")
 

@@ -356,19 +356,28 @@ cdef void backward_task(int kind, const Pool *g, const real *x, const real *norm
         backward_block(kind, g, x, norm, sample, first + block * BLOCK, min(BLOCK, last - first - block * BLOCK), scratch)
 
 
+cdef void backward_share(int kind, const Pool *g, const real *x, const real *norm, Py_ssize_t blocks, Py_ssize_t i,
+                         int n_threads, real *scratch) noexcept nogil:
+    """The tasks of thread ``i``."""
+    cdef Py_ssize_t tasks = g.batch * blocks, task
+    for task in range(part(tasks, n_threads, i), part(tasks, n_threads, i + 1)):
+        backward_task(kind, g, x, norm, task // blocks, part(g.channels, blocks, task % blocks),
+                      part(g.channels, blocks, task % blocks + 1), scratch + i * (SPACED_BYTES // sizeof(real)))
+
+
 cdef void pool_backward(int kind, const Pool *g, const real *x, const real *norm, bint channels_last, int n_threads, real *scratch) noexcept nogil:
     """Single planes to threads, or blocks of channels where these are last.
 
     Each thread has SPACED_BYTES of scratch if the kind is PUT_ROWS.
     """
-    cdef Py_ssize_t blocks = g.channels, tasks, task, i
+    cdef Py_ssize_t blocks = g.channels, i
     if channels_last:
         blocks = 1 if g.batch >= n_threads else min(g.channels, n_threads)
-    tasks = g.batch * blocks
-    for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-        for task in range(part(tasks, n_threads, i), part(tasks, n_threads, i + 1)):
-            backward_task(kind, g, x, norm, task // blocks, part(g.channels, blocks, task % blocks),
-                          part(g.channels, blocks, task % blocks + 1), scratch + i * (SPACED_BYTES // sizeof(real)))
+    if n_threads == 1:
+        backward_share(kind, g, x, norm, blocks, 0, 1, scratch)
+    else:
+        for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
+            backward_share(kind, g, x, norm, blocks, i, n_threads, scratch)
 
 
 def sum_pool_backward(cnp.ndarray dy, cnp.ndarray dx, cnp.ndarray table, cnp.ndarray windows, cnp.ndarray counts,
