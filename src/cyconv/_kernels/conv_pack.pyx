@@ -81,7 +81,7 @@ cdef real pack_columns(const Conv *cv, const real *w, Py_ssize_t n_out, Py_ssize
     """Transpose contiguous (c, tap) columns of the weights; returns 0 or NaN."""
     cdef vec rows[LANES]
     cdef vec zero = splat(0)
-    cdef vec bad = zero
+    cdef vec bad = zero, found
     cdef Py_ssize_t block, column_block, j, k, i, n, c, tap
     for block in range(width // LANES):
         k = block * LANES
@@ -89,13 +89,15 @@ cdef real pack_columns(const Conv *cv, const real *w, Py_ssize_t n_out, Py_ssize
         for column_block in range(ceil_div(columns, LANES)):
             j = column_block * LANES
             n = min(LANES, columns - j)
+            found = zero       # of this block: one sum over all would wait for every addition
             for i in range(LANES):
                 rows[i] = zero
                 if k + i < n_out:
-                    rows[i] = load_part(w + (k + i) * cv.w_out + j, n)
+                    rows[i] = load(w + (k + i) * cv.w_out + j) if n == LANES else load_part(w + (k + i) * cv.w_out + j, n)
+                found = found + rows[i] * zero
+            bad = bad + found
             transpose(rows)
             for i in range(n):
-                bad = bad + rows[i] * zero
                 store(packed + ((n_taps - 1 - tap if reverse else tap) * nc + c) * width + k, rows[i])
                 tap += 1
                 if tap == n_taps:
