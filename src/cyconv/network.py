@@ -118,6 +118,7 @@ class Sequential:
         self.shapes = self._layer_shapes()
         self._owned = [layer.parameter_shapes(shape) for layer, shape in zip(self.layers, self.shapes)]
         self._kept = [layer.state_shapes(shape) for layer, shape in zip(self.layers, self.shapes)]
+        self._named_shapes = self._named([shapes | kept for shapes, kept in zip(self._owned, self._kept)])
         if parameters is not None:      # they bound what is allocated
             self._check(parameters)
         self._allocate()
@@ -220,7 +221,7 @@ class Sequential:
         """``parameters`` as arrays, if they have the names and shapes of this network's."""
         if not hasattr(parameters, "keys"):
             raise TypeError(f"load_parameters: parameters must be a dict of names and arrays, got {parameters!r:.200}")
-        own = self._named([shapes | kept for shapes, kept in zip(self._owned, self._kept)])
+        own = self._named_shapes
         if own.keys() != parameters.keys():
             raise ValueError(f"load_parameters: missing {sorted(own.keys() - parameters.keys())}, "
                              f"unknown {sorted(parameters.keys() - own.keys())}")
@@ -293,7 +294,9 @@ class Sequential:
 
     def _batch(self, x):
         """x as an array of the network's dtype, if it is a batch of samples."""
-        x = np.require(_arrays.as_array("Sequential", "x", x), self.dtype, "A")
+        x = _arrays.as_array("Sequential", "x", x)
+        if x.dtype != self.dtype or not x.flags.aligned:
+            x = np.require(x, self.dtype, "A")
         if x.shape[1:] != self.input_shape:
             expected = ", ".join(map(str, self.input_shape))
             raise ValueError(f"Sequential: x must have shape (N, {expected}), got {x.shape}")

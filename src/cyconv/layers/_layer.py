@@ -205,14 +205,20 @@ class Layer:
 
 def flatten(x, data_format):
     """x as rows (N, F) in the order (C, *spatial), and the function that gives rows the shape of x."""
-    is_last = data_format == "channels_last" and x.ndim > 2
-    first = np.moveaxis(x, -1, 1) if is_last else x
-    shape = first.shape
+    shape = x.shape
+    rows = channels_first(x, data_format).reshape(shape[0], prod(shape[1:]))
+    return rows, lambda rows: unflatten(rows, shape, data_format)
 
-    def restore(rows):
-        return np.moveaxis(rows.reshape(shape), 1, -1) if is_last else rows.reshape(shape)
 
-    return first.reshape(len(x), prod(shape[1:])), restore
+def unflatten(rows, shape, data_format):
+    """Rows in the order (C, *spatial) as an array of ``shape`` in the layout of ``data_format``."""
+    if data_format == "channels_last" and len(shape) > 2:
+        return np.moveaxis(rows.reshape(shape[0], shape[-1], *shape[1:-1]), 1, -1)
+    return rows.reshape(shape)
+
+
+def channels_first(x, data_format):
+    return np.moveaxis(x, -1, 1) if data_format == "channels_last" and x.ndim > 2 else x
 
 
 def real_array(layer, name, value, shape, dtype):

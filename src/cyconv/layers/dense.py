@@ -8,7 +8,7 @@ import numpy as np
 from .._geometry import per_axis
 from ..functional._plans import adjoint, forward, grad_weight, options, prepare
 from ..functional._ranked import team
-from ._layer import Layer, flatten
+from ._layer import Layer, channels_first, flatten, unflatten
 
 
 @dataclass(repr=False)
@@ -79,20 +79,20 @@ class Dense(Layer):
         write, write_dx, write_gradients = forward(call), adjoint(call), grad_weight(call)
         y = np.empty((n, self.units, 1), dtype)
         dx = np.empty((n, features, 1), dtype) if mode.training and mode.needs_input_grad else None
+        result, dx_as_given = y[:, :, 0], None if dx is None else unflatten(dx, shape, mode.data_format)
 
         def run(x, params, rng=None):
-            rows, restore = flatten(x, mode.data_format)
-            cells, weight = rows[:, :, None], params["weight"][:, :, None]
+            cells = channels_first(x, mode.data_format).reshape(n, features, 1)
+            weight = params["weight"][:, :, None]
             write(cells, weight, params.get("bias"), y, n_threads)
 
             def backward(dy, gradients):
                 dy = dy[:, :, None]
                 write_gradients(dy, cells, gradients["weight"][:, :, None], gradients.get("bias"), n_threads)
-                if dx is None:
-                    return None
-                write_dx(dy, weight, None, dx, n_threads)
-                return restore(dx[:, :, 0])
+                if dx is not None:
+                    write_dx(dy, weight, None, dx, n_threads)
+                return dx_as_given
 
-            return y[:, :, 0], backward
+            return result, backward
 
         return run
