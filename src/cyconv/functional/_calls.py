@@ -38,7 +38,8 @@ def convolution(function, write, call, shape, is_single, n_threads, x, weight, b
     shape = shape[1:] if is_single else shape
 
     def compute(x, weight, bias=None, out=None):
-        y, copy = _arrays.output_for(function, out, shape, dtype, (x, weight, bias))
+        y, copy = (np.empty(shape, dtype), False) if out is None else _arrays.output_for(
+            function, out, shape, dtype, (x, weight, bias))
         n = team(function, n_threads, work)
         if is_single:
             write(x[None], weight, bias, y[None], n)
@@ -104,16 +105,15 @@ def run_backward(function, rank, grad_out, x, weight, how, needs, n_threads, kin
     dy, _ = batched(function, "grad_out", grad_out, rank, how.channels_last)
     call = prepare(function, batch.shape, weight.shape, x.dtype, how, kind)
     check_shape(function, "grad_out", dy, call.plan.out_shape)
-    writers = adjoint(call), grad_weight(call), grad_bias(call, dy.shape)
-    return gradients(function, writers, call, weight.shape[-rank - 2], needs, n_threads, grad_out, x, weight)
+    return gradients(function, adjoint(call), grad_weight(call), call, dy.shape, needs, n_threads, grad_out, x, weight)
 
 
-def gradients(function, writers, call, out_channels, needs, n_threads, grad_out, x, weight):
-    """The checked call of those of the gradients that are needed; a writer for each, that of the weight for two."""
-    write_dx, write_dweight, write_dbias = writers
-    dtype, work, ndim = call.dtype, call.plan.work, len(call.plan.x_shape)
-    x_shape, weight_shape = x.shape, weight.shape
+def gradients(function, write_dx, write_dweight, call, dy_shape, needs, n_threads, grad_out, x, weight):
+    """The checked call of those of the three gradients that are needed."""
+    dtype, work, ndim = call.dtype, call.plan.work, len(dy_shape)
+    x_shape, weight_shape, out_channels = x.shape, weight.shape, dy_shape[-1 if call.channels_last else 1]
     needs_x, needs_weight, needs_bias = (name in needs for name in ConvGrads._fields)
+    write_dbias = grad_bias(call, dy_shape) if needs_bias and not needs_weight else None
 
     def compute(grad_out, x, weight):
         n = team(function, n_threads, work)

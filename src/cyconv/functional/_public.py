@@ -5,6 +5,7 @@ An implementation checks what the user gave and returns `Checked`: the arrays an
 """
 
 import inspect
+from functools import cache
 
 import numpy as np
 
@@ -65,11 +66,17 @@ def public(implementation, name=None, leading=()):
             front.keep(text, checked.of_given())
         return result
 
-    signature = inspect.signature(implementation)
-    function.__signature__ = signature.replace(parameters=list(signature.parameters.values())[len(leading):])
+    function.__signature__ = signature_of(implementation, len(leading))
     function.__name__ = function.__qualname__ = name
     function.__module__, function.__doc__ = implementation.__module__, implementation.__doc__
     return function
+
+
+@cache
+def signature_of(implementation, n_leading):
+    """Its signature from parameter ``n_leading`` on; one object for all ranks, for it takes 30 us to make."""
+    signature = inspect.signature(implementation)
+    return signature.replace(parameters=list(signature.parameters.values())[n_leading:])
 
 
 def check_arguments(name, signature, args, kwargs):

@@ -294,8 +294,8 @@ def _conv_transpose_backward(function, rank, grad_out, x, weight, *, stride=1, p
     call = prepare(function, batch.shape, weight.shape, x.dtype, how,
                    output_size=spatial_of(dy.shape, how.channels_last))
     check_result(function, dy, call)
-    writers = forward(call), grad_weight_transposed(call), grad_bias(call, dy.shape)
-    return gradients(function, writers, call, weight.shape[1] * how.groups, needs, n_threads, grad_out, x, weight)
+    return gradients(function, forward(call), grad_weight_transposed(call), call, dy.shape, needs, n_threads, grad_out,
+                     x, weight)
 
 
 conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d = every_rank(_conv_transpose, "conv_transpose{}")
