@@ -23,15 +23,41 @@ import cyconv
 
 def calls(options):
     """Microseconds of a call whose arithmetic takes next to nothing."""
-    x, weight = np.ones((1, 1, 8, 8), np.float32), np.ones((1, 1, 3, 3), np.float32)
-    contenders = {"conv2d": lambda: cyconv.conv2d(x, weight), "max_pool2d": lambda: cyconv.max_pool2d(x, 2)}
-    if rivals.torch:
-        functions, tensors = rivals.torch.nn.functional, list(map(rivals.torch.from_numpy, (x, weight)))
-        contenders |= {"torch conv2d": lambda: functions.conv2d(*tensors),
-                       "torch max_pool2d": lambda: functions.max_pool2d(tensors[0], 2)}
-    times = {name: 1e6 * time.seconds for name, time in interleaved(contenders, options.rounds).items()}
-    for name in ("conv2d", "max_pool2d"):
+    x, weight, dy = (np.ones((1, 1, n, n), np.float32) for n in (8, 3, 6))
+    own = {
+        "conv2d": lambda: cyconv.conv2d(x, weight),
+        "conv2d_grad_input": lambda: cyconv.conv2d_grad_input(dy, weight, (1, 1, 8, 8)),
+        "conv2d_backward": lambda: cyconv.conv2d_backward(dy, x, weight),
+        "max_pool2d": lambda: cyconv.max_pool2d(x, 2),
+        "avg_pool2d": lambda: cyconv.avg_pool2d(x, 2),
+        "relu": lambda: cyconv.relu(x),
+        "relu_backward": lambda: cyconv.relu_backward(x, x),
+        "softmax": lambda: cyconv.softmax(x),
+    }
+    theirs = torch_calls(*map(rivals.torch.from_numpy, (x, weight, dy))) if rivals.torch else {}
+    both = own | {f"torch {name}": call for name, call in theirs.items()}
+    times = {name: 1e6 * time.seconds for name, time in interleaved(both, options.rounds).items()}
+    for name in own:
         yield f"call {name}", times[name], "us", "<= 1.5", times.get(f"torch {name}")
+
+
+def torch_calls(x, weight, dy):
+    """The same in PyTorch, and those gradients that it has as functions."""
+    functions, aten = rivals.torch.nn.functional, rivals.torch.ops.aten
+
+    def backward(*mask):
+        return aten.convolution_backward(dy, x, weight, [1], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, mask)
+
+    return {
+        "conv2d": lambda: functions.conv2d(x, weight),
+        "conv2d_grad_input": lambda: backward(True, False, False),
+        "conv2d_backward": lambda: backward(True, True, True),
+        "max_pool2d": lambda: functions.max_pool2d(x, 2),
+        "avg_pool2d": lambda: functions.avg_pool2d(x, 2),
+        "relu": lambda: functions.relu(x),
+        "relu_backward": lambda: aten.threshold_backward(x, x, 0),
+        "softmax": lambda: functions.softmax(x, -1),
+    }
 
 
 def imports(options):
