@@ -79,7 +79,8 @@ cdef inline void put_planes(const bint has_taps, const bint in_pairs, const Pool
                 corner = corner_of(g, d, h, w)
                 windows[0], windows[1], windows[2] = g.windows[0] + 3 * d, g.windows[1] + 3 * h, g.windows[2] + 3 * w
                 for block in range(ceil_div(lanes, LANES)):
-                    i, n = block * LANES, min(LANES, lanes - block * LANES)
+                    # The last of several vectors overlaps the one before: parts of vectors are slow.
+                    i, n = min(block * LANES, max(lanes - LANES, 0)), min(LANES, lanes)
                     grad = load(dy + at + i) if n == LANES else load_part(dy + at + i, n)
                     if has_taps:
                         tap = load_taps(g, taps + at + i, n)

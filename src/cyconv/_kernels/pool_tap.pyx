@@ -1,8 +1,10 @@
-# What a pooling does with one tap of its window: the only place where the kinds of pooling differ.
+# What a pooling does with the taps of its windows: here and in pool_lines.pyx alone the kinds of pooling differ.
 #
 # A kind is one or two passes over the taps of a window. Extremes and short sums stay in registers. Norms
 # take the largest absolute value first, so that no power overflows or vanishes; they, and sums of many
 # taps, are added up in double, these in SUM_PARTS that are the same for every layout.
+
+from libc.stdint cimport int64_t, uint8_t
 
 cdef extern from "simd.h" nogil:
     ctypedef int whole_element
@@ -19,6 +21,8 @@ cdef extern from "simd.h" nogil:
     whole load_bytes(const unsigned char *p)
     void load_pairs(const real *p, long n, vec *even, vec *odd)
     void store_pairs(real *p, vec a, vec b, long n)
+    void store_bytes(unsigned char *p, whole v, long n)
+    void store_longs(int64_t *p, whole v, int64_t base, long n)
     vec loaded(vec v)
 
 cdef enum Pass:    # extremes come first
@@ -38,6 +42,7 @@ cdef enum:
     BLOCK = 64                 # lanes of a block
     RUN = 4                    # blocks whose results are buffered
     GROUP = 2                  # vectors in registers
+    LISTED = 512               # taps of a list
     NO_CELL = -1               # index of a window without any input cell
     MAX_WHOLE = 16             # powers up to here are products
     SUM_PARTS = 16                 # a multiple of WIDE_LANES
@@ -51,17 +56,32 @@ cdef struct Run:
     Py_ssize_t pitch           # from a line to the next in best
     real cells[RUN * BLOCK]
     whole_element tap[RUN * BLOCK]
+    whole_element first[RUN * BLOCK + LANES]   # of each output, as all that follows: its first tap, or NO_CELL
     double sum[SUM_PARTS * RUN * BLOCK]
     double top[RUN * BLOCK]
-    double divisor[RUN * BLOCK]    # of each output
-    real by[RUN * BLOCK]           # the same
+    double divisor[RUN * BLOCK + LANES]
+    real by[RUN * BLOCK + LANES]               # the same
 
 cdef struct Taps:
-    # The taps of an output, or of the outputs of a row, that are inside the input and the slab.
-    Py_ssize_t first[3]
-    Py_ssize_t last[3]
-    Py_ssize_t x[3]            # reals from one tap to the next
-    Py_ssize_t name[3]         # what tells taps apart, from one to the next
+    Py_ssize_t n
+    Py_ssize_t x[LISTED]               # where each is, seen from its output
+    whole_element name[LISTED]         # what tells it from the others
+
+cdef struct Lines:
+    # Outputs with the same taps. A line is a row with its outputs as lanes, or an output with its channels.
+    Py_ssize_t planes, n, lanes
+    const real *x
+    Py_ssize_t x_plane, x_line
+    real *best                         # in y or in cells of a Run
+    Py_ssize_t best_plane, best_line
+    Py_ssize_t own, own_line           # what each starts from, and its divisor: in the arrays of a Run
+    whole_element *tap                 # where the extremes are, while taps are left or results are transposed
+    Py_ssize_t tap_line
+    uint8_t *bytes                     # where they go else, arranged as best: numbers of taps,
+    int64_t *cells                     # or flat cells of a plane; NULL if not
+    int64_t corner, corner_line, corner_step    # what a cell is counted from, and to the next line and lane
+    whole_element corner_lane[LANES]
+    bint first, last                   # taps of these outputs
 
 cdef struct Lanes:
     # One output of a block of lanes. A local one: nothing else can be at its address, so the
@@ -69,124 +89,6 @@ cdef struct Lanes:
     double sum[BLOCK]
     double top[BLOCK]
 
-
-# ---------------------------------------------------------------- in registers
-
-cdef inline vec load_lanes(const int step, const bint is_part, const real *x, Py_ssize_t n) noexcept nogil:
-    if step == 2:
-        return load_even(x, n if is_part else LANES)
-    return load_part(x, n) if is_part else load(x)
-
-
-cdef inline test take_vectors(const int kind, const int V, const vec *x, whole name, vec *best, whole *tap) noexcept nogil:
-    """Let one tap take part in V vectors. Extremes keep the first of equals and leave NaN out, but tell of it."""
-    cdef test wins
-    cdef int v
-    for v in range(V):
-        if kind == SUM_PASS:
-            best[v] = best[v] + x[v]
-            continue
-        if kind == ARGMAX_PASS or kind == ARGMIN_PASS:
-            wins = is_less(best[v], x[v]) if kind == ARGMAX_PASS else is_less(x[v], best[v])
-            tap[v] = choose_whole(wins, name, tap[v])
-        best[v] = at_least(x[v], best[v]) if kind == MAX_PASS or kind == ARGMAX_PASS else no_more_than(x[v], best[v])
-    return has_nan(x[0], x[V - 1])
-
-
-cdef inline void take_nan(const int V, const vec *x, whole name, vec *best, whole *tap) noexcept nogil:
-    """Let the first NaN win."""
-    cdef test wins
-    cdef int v
-    for v in range(V):
-        wins = has_nan(x[v], x[v]) & ~has_nan(best[v], best[v])
-        best[v], tap[v] = choose(wins, x[v], best[v]), choose_whole(wins, name, tap[v])
-
-
-cdef inline test visit_cells(const int kind, const bint only_nan, const int V, const vec *cells, whole_element name, vec *best,
-                             whole *tap) noexcept nogil:
-    """Let one tap take part. Whether any cell is NaN."""
-    if only_nan:
-        take_nan(V, cells, splat_whole(name), best, tap)
-        return has_nan(splat(0), splat(0))
-    return take_vectors(kind, V, cells, splat_whole(name), best, tap)
-
-
-cdef inline test visit_taps(const int kind, const bint only_nan, const int step, const int width, const int V, const bint is_part,
-                            const Taps *taps, const real *x, Py_ssize_t n, Py_ssize_t next, vec *best, whole *tap) noexcept nogil:
-    """Whether any cell is NaN. ``width`` > 0: the taps of a row, which follow each other in memory; lanes are 2 apart."""
-    cdef test nan = has_nan(splat(0), splat(0))
-    cdef vec cells[GROUP]
-    cdef vec odd[GROUP]
-    cdef Py_ssize_t t, r, s
-    cdef const real *row
-    cdef whole_element name
-    cdef int v, k
-    for t in range(taps.first[0], taps.last[0]):
-        for r in range(taps.first[1], taps.last[1]):
-            row = x + t * taps.x[0] + r * taps.x[1]
-            name = t * taps.name[0] + r * taps.name[1]
-            for k in range(width // 2):
-                for v in range(V):
-                    load_pairs(row + 2 * k + v * 2 * next, n if is_part else LANES, &cells[v], &odd[v])
-                nan = nan | visit_cells(kind, only_nan, V, cells, name + 2 * k * taps.name[2], best, tap)
-                nan = nan | visit_cells(kind, only_nan, V, odd, name + (2 * k + 1) * taps.name[2], best, tap)
-            if width > 0:
-                if width % 2:
-                    for v in range(V):
-                        cells[v] = loaded(load_lanes(2, is_part, row + width - 1 + v * 2 * next, n))
-                    nan = nan | visit_cells(kind, only_nan, V, cells, name + (width - 1) * taps.name[2], best, tap)
-                continue
-            for s in range(taps.first[2], taps.last[2]):
-                for v in range(V):
-                    cells[v] = loaded(load_lanes(step, is_part, row + s * taps.x[2] + v * step * next, n))
-                nan = nan | visit_cells(kind, only_nan, V, cells, name + s * taps.name[2], best, tap)
-    return nan
-
-
-cdef inline void pool_vectors(const int kind, const int step, const int width, const int V, const bint is_part, const Taps *taps,
-                              const real *x, Py_ssize_t n, Py_ssize_t next, bint first, bint last, const real *by, Py_ssize_t by_step,
-                              real *best, whole_element *tap) noexcept nogil:
-    """V vectors of lanes that are ``step`` cells apart, each ``next`` lanes behind the other, or the n lanes of a part of one."""
-    cdef real start = 0 if kind == SUM_PASS else -HUGE_VAL if kind == MAX_PASS or kind == ARGMAX_PASS else HUGE_VAL
-    cdef vec values[GROUP]
-    cdef whole names[GROUP]
-    cdef test nan
-    cdef int v
-    for v in range(V):
-        if first:
-            values[v], names[v] = splat(start), splat_whole(NO_CELL)
-        else:
-            values[v] = load_part(best, n) if is_part else load(best + v * next)
-            names[v] = load_whole(tap + v * next)
-    nan = visit_taps(kind, False, step, width, V, is_part, taps, x, n, next, values, names)
-    if kind != SUM_PASS and any(nan):
-        visit_taps(kind, True, step, 0, V, is_part, taps, x, n, next, values, names)
-    for v in range(V):
-        if kind == SUM_PASS and last:
-            values[v] = values[v] / (splat(by[0]) if by_step == 0 else load(by + v * next))
-        if is_part:
-            store_part(best, values[v], n)
-        else:
-            store(best + v * next, values[v])
-        if kind == ARGMAX_PASS or kind == ARGMIN_PASS:
-            store_whole(tap + v * next, names[v])
-
-
-cdef inline void pool_registers(const int kind, const int step, const int width, const Taps *taps, const real *x, Py_ssize_t n, bint first,
-                                bint last, const real *by, Py_ssize_t by_step, real *best, whole_element *tap) noexcept nogil:
-    """n lanes: two vectors at a time, of which the last two may overlap; the rest as one vector."""
-    cdef Py_ssize_t i = 0, next
-    while n - i > LANES:
-        next = min(LANES, n - i - LANES)
-        pool_vectors(kind, step, width, GROUP, False, taps, x + i * step, LANES, next, first, last, by + i * by_step, by_step, best + i, tap + i)
-        i += LANES + next
-    if n - i == LANES:
-        pool_vectors(kind, step, width, 1, False, taps, x + i * step, LANES, 0, first, last, by + i * by_step, by_step, best + i, tap + i)
-    elif i < n:
-        pool_vectors(kind, step, width, 1, True, taps, x + i * step, n - i, 0, first, last, by + i * by_step, by_step, best + i, tap + i)
-
-
-# ---------------------------------------------------------------- in double
 
 cdef inline double log_ratio(double a, double b) noexcept nogil:
     """log(a / b) for 0 < a and 0 < b, also where the quotient is too small for a double."""
@@ -298,18 +200,15 @@ cdef inline void pool_long_sums(const int step, const Taps *taps, const real *x,
     cdef double parts[SUM_PARTS * BLOCK]
     cdef double *part
     cdef const real *cells
-    cdef Py_ssize_t t, r, s, i
+    cdef Py_ssize_t k, i
     if first:
         memset(parts, 0, sizeof(parts))
     else:
         memcpy(parts, sum, sizeof(parts))
-    for t in range(taps.first[0], taps.last[0]):
-        for r in range(taps.first[1], taps.last[1]):
-            for s in range(taps.first[2], taps.last[2]):
-                cells = x + t * taps.x[0] + r * taps.x[1] + s * taps.x[2]
-                part = parts + (t * taps.name[0] + r * taps.name[1] + s) % SUM_PARTS * BLOCK
-                for i in range(n):
-                    part[i] = part[i] + cells[i * step]
+    for k in range(taps.n):
+        cells, part = x + taps.x[k], parts + taps.name[k] % SUM_PARTS * BLOCK
+        for i in range(n):
+            part[i] = part[i] + cells[i * step]
     if not last:
         memcpy(sum, parts, sizeof(parts))
         return
@@ -341,31 +240,30 @@ cdef inline void pool_doubles(const int kind, const int step, double p, const Ta
                               bint last, real *best, double *sum, double *top) noexcept nogil:
     """At most BLOCK lanes."""
     cdef Lanes lanes
-    cdef Py_ssize_t t, r, s
+    cdef Py_ssize_t k
     start_lanes(kind, first, n, sum, top, &lanes)
-    for t in range(taps.first[0], taps.last[0]):
-        for r in range(taps.first[1], taps.last[1]):
-            for s in range(taps.first[2], taps.last[2]):
-                take(kind, step, p, x + t * taps.x[0] + r * taps.x[1] + s * taps.x[2], n, &lanes)
+    for k in range(taps.n):
+        take(kind, step, p, x + taps.x[k], n, &lanes)
     finish_lanes(kind, last, p, n, &lanes, best, sum, top)
 
 
-cdef inline void pool_lanes(const int kind, const int step, const int width, double p, const Taps *taps, const real *x, bint first, bint last,
-                            Run *run, Py_ssize_t line, Py_ssize_t by, Py_ssize_t by_step) noexcept nogil:
-    """One slab of the taps of a line: the first slab, the last, or both. The divisors begin at ``by``."""
-    cdef Py_ssize_t block, i, n, at = line * run.room
-    cdef real *best = run.best + line * run.pitch
-    if kind <= SUM_PASS:
-        pool_registers(kind, step, width, taps, x, run.lanes, first, last, run.by + by, by_step, best, run.tap + at)
-        return
-    for block in range(ceil_div(run.lanes, BLOCK)):
-        i = block * BLOCK
-        n = min(BLOCK, run.lanes - i)
-        if kind == LONG_SUM_PASS:
-            pool_long_sums(step, taps, x + i * step, n, first, last, run.divisor + by + i * by_step, by_step, best + i,
-                           run.sum + SUM_PARTS * (at + i))
-        else:
-            pool_doubles(kind, step, p, taps, x + i * step, n, first, last, best + i, run.sum + at + i, run.top + at + i)
+cdef inline void pool_in_doubles(const int kind, const int step, double p, const Taps *taps, const Lines *lines, Run *run,
+                                 Py_ssize_t at) noexcept nogil:
+    """Lines of one plane, of which the first is the one at ``at`` in the arrays of ``run``."""
+    cdef Py_ssize_t line, block, i, n, own
+    cdef const real *x
+    cdef real *best
+    for line in range(lines.n):
+        for block in range(ceil_div(lines.lanes, BLOCK)):
+            i = block * BLOCK
+            n = min(BLOCK, lines.lanes - i)
+            x, best = lines.x + line * lines.x_line + i * max(step, 1), lines.best + line * lines.best_line + i
+            if kind == LONG_SUM_PASS:
+                own = lines.own + line * lines.own_line + i * (step > 0)
+                pool_long_sums(max(step, 1), taps, x, n, lines.first, lines.last, run.divisor + own, step > 0, best, run.sum + SUM_PARTS * (at + i))
+            else:
+                pool_doubles(kind, max(step, 1), p, taps, x, n, lines.first, lines.last, best, run.sum + at + i, run.top + at + i)
+        at += run.room
 
 
 cdef inline double lp_slope(double p, double x, double y) noexcept nogil:

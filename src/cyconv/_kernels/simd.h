@@ -72,14 +72,48 @@ static inline __m256i first(long n)
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 static inline vec load_part(const real *p, long n) { return (vec)_mm256_maskload_ps(p, first(n)); }
-static inline void store_part(real *p, vec v, long n) { _mm256_maskstore_ps(p, first(n), (__m256)v); }
+/* By halves: AMD's processors take 12 cycles for a masked store. */
+static inline void store_part(real *p, vec v, long n)
+{
+    __m128 rest = _mm256_castps256_ps128((__m256)v);
+    if (n >= LANES) {
+        store(p, v);
+        return;
+    }
+    if (n & 4) {
+        _mm_storeu_ps(p, rest);
+        rest = _mm256_extractf128_ps((__m256)v, 1);
+        p += 4;
+    }
+    if (n & 2) {
+        _mm_storel_pi((__m64 *)p, rest);
+        rest = _mm_movehl_ps(rest, rest);
+        p += 2;
+    }
+    if (n & 1)
+        _mm_store_ss(p, rest);
+}
 #elif defined(__AVX2__)
 static inline __m256i first(long n)
 {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
 }
 static inline vec load_part(const real *p, long n) { return (vec)_mm256_maskload_pd(p, first(n)); }
-static inline void store_part(real *p, vec v, long n) { _mm256_maskstore_pd(p, first(n), (__m256d)v); }
+static inline void store_part(real *p, vec v, long n)
+{
+    __m128d rest = _mm256_castpd256_pd128((__m256d)v);
+    if (n >= LANES) {
+        store(p, v);
+        return;
+    }
+    if (n & 2) {
+        _mm_storeu_pd(p, rest);
+        rest = _mm256_extractf128_pd((__m256d)v, 1);
+        p += 2;
+    }
+    if (n & 1)
+        _mm_store_sd(p, rest);
+}
 #else
 static inline vec load_part(const real *p, long n)
 {
@@ -195,13 +229,18 @@ static inline vec of_bits(whole b)
     memcpy(&v, &b, sizeof b);
     return v;
 }
-static inline vec pick(whole test, vec yes, vec no) { return of_bits((test & bits_of(yes)) | (~test & bits_of(no))); }
-/* The larger, the smaller of a bound and v; NaN when v is. */
 #ifdef CYCONV_FLOAT64
 #define OF_REALS(width, name) _mm##width##_##name##_pd
 #else
 #define OF_REALS(width, name) _mm##width##_##name##_ps
 #endif
+/* Elements chosen by tests of which all bits are equal. */
+#if defined(__AVX2__) && !defined(__AVX512F__)
+static inline vec pick(whole test, vec yes, vec no) { return (vec)OF_REALS(256, blendv)(no, yes, of_bits(test)); }
+#else
+static inline vec pick(whole test, vec yes, vec no) { return of_bits((test & bits_of(yes)) | (~test & bits_of(no))); }
+#endif
+/* The larger, the smaller of a bound and v; NaN when v is. */
 #if defined(__AVX512F__)
 static inline vec at_least(vec bound, vec v) { return (vec)OF_REALS(512, max)(bound, v); }
 static inline vec no_more_than(vec bound, vec v) { return (vec)OF_REALS(512, min)(bound, v); }
@@ -228,9 +267,13 @@ static inline test is_same(whole a, whole b) { return _mm512_cmpeq_epi64_mask((_
 #else
 typedef whole test;
 static inline test is_less(vec a, vec b) { return less(a, b); }
+#ifdef __AVX2__
+static inline test has_nan(vec a, vec b) { return (whole)OF_REALS(256, cmp)(a, b, _CMP_UNORD_Q); }
+#else
 static inline test has_nan(vec a, vec b) { return ~(at_most(a, a) & at_most(b, b)); }
+#endif
 static inline vec choose(test t, vec yes, vec no) { return pick(t, yes, no); }
-static inline whole choose_whole(test t, whole yes, whole no) { return (t & yes) | (~t & no); }
+static inline whole choose_whole(test t, whole yes, whole no) { return bits_of(pick(t, of_bits(yes), of_bits(no))); }
 #ifdef __GNUC__
 static inline test is_same(whole a, whole b) { return a == b; }
 #else
@@ -241,6 +284,8 @@ static inline test is_same(whole a, whole b) { return -(whole)(a == b); }
 static inline test is_less(vec a, vec b) { return COMPARE(a, b, _CMP_LT_OQ); }
 static inline test has_nan(vec a, vec b) { return COMPARE(a, b, _CMP_UNORD_Q); }
 static inline int any(test t) { return t != 0; }
+#elif defined(__AVX2__)
+static inline int any(test t) { return !_mm256_testz_si256((__m256i)t, (__m256i)t); }
 #elif defined(__GNUC__)
 static inline int any(test t)
 {
@@ -262,34 +307,127 @@ static inline whole load_whole(const whole_element *p)
 }
 static inline void store_whole(whole_element *p, whole v) { memcpy(p, &v, sizeof v); }
 
+/* LANES bytes. The compiler would take them one by one. */
 static inline whole load_bytes(const uint8_t *p)
 {
-#ifdef __GNUC__
-    typedef uint8_t bytes __attribute__((vector_size(VECTOR_BYTES / REAL_BYTES)));
-    bytes v;
-    memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, whole);
-#else
-    return *p;
+    whole v = {0};
+#ifdef __AVX2__
+    __m128i bytes = _mm_setzero_si128();
+    memcpy(&bytes, p, LANES);
 #endif
+#if LANES == 16
+    v = (whole)_mm512_cvtepu8_epi32(bytes);
+#elif defined(__AVX512F__)
+    v = (whole)_mm512_cvtepu8_epi64(bytes);
+#elif LANES == 8
+    v = (whole)_mm256_cvtepu8_epi32(bytes);
+#elif defined(__AVX2__)
+    v = (whole)_mm256_cvtepu8_epi64(bytes);
+#elif LANES > 1
+    for (int i = 0; i < LANES; i++)
+        v[i] = p[i];
+#else
+    v = *p;
+#endif
+    return v;
+}
+/* The first n elements as bytes, and as 64-bit integers that are ``base`` larger. */
+static inline void store_bytes(uint8_t *p, whole v, long n)
+{
+    uint8_t bytes[16];
+#if LANES == 16
+    _mm_storeu_si128((__m128i *)bytes, _mm512_cvtepi32_epi8((__m512i)v));
+#elif defined(__AVX512F__)
+    _mm_storeu_si128((__m128i *)bytes, _mm512_cvtepi64_epi8((__m512i)v));
+#elif defined(__AVX2__)
+    /* The low byte of each element: first to the front of each half. */
+    __m128i low = _mm256_castsi256_si128((__m256i)v), high = _mm256_extracti128_si256((__m256i)v, 1);
+    __m128i pick = _mm_set_epi32(-1, -1, -1, LANES == 8 ? 0x0c080400 : 0xffff0800);
+    _mm_storeu_si128((__m128i *)bytes, _mm_or_si128(_mm_shuffle_epi8(low, pick),
+                                                    _mm_bslli_si128(_mm_shuffle_epi8(high, pick), LANES / 2)));
+#elif LANES > 1
+    for (int i = 0; i < LANES; i++)
+        bytes[i] = (uint8_t)v[i];
+#else
+    bytes[0] = (uint8_t)v;
+#endif
+    if (n >= LANES)
+        memcpy(p, bytes, LANES);
+    else
+        for (long i = 0; i < n; i++)
+            p[i] = bytes[i];
+}
+static inline void store_longs(int64_t *p, whole v, int64_t base, long n)
+{
+    int64_t part[LANES], *to = n >= LANES ? p : part;
+#if defined(__AVX512F__) && LANES == 16
+    __m512i start = _mm512_set1_epi64(base);
+    _mm512_storeu_si512(to, _mm512_cvtepi32_epi64(_mm512_castsi512_si256((__m512i)v)) + start);
+    _mm512_storeu_si512(to + 8, _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64((__m512i)v, 1)) + start);
+#elif defined(__AVX2__) && LANES == 8 && REAL_BYTES == 4
+    __m256i start = _mm256_set1_epi64x(base);
+    _mm256_storeu_si256((__m256i *)to, _mm256_cvtepi32_epi64(_mm256_castsi256_si128((__m256i)v)) + start);
+    _mm256_storeu_si256((__m256i *)(to + 4), _mm256_cvtepi32_epi64(_mm256_extracti128_si256((__m256i)v, 1)) + start);
+#elif defined(__GNUC__)
+    for (int i = 0; i < LANES; i++)
+        to[i] = v[i] + base;
+#else
+    *to = v + base;
+#endif
+    for (long i = 0; n < LANES && i < n; i++)
+        p[i] = part[i];
 }
 
+/* a[0], a[2], ..., b[0], b[2], ... and the others between them; and the inverse. */
+#if LANES > 1 && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12))
+#define HAVE_PAIRS
+#if LANES == 16
+#define SHUFFLE(F, a, b, s) __builtin_shufflevector(a, b, PICK16(F, 0, s))
+#elif LANES == 8
+#define SHUFFLE(F, a, b, s) __builtin_shufflevector(a, b, PICK8(F, 0, s))
+#elif LANES == 4
+#define SHUFFLE(F, a, b, s) __builtin_shufflevector(a, b, PICK4(F, 0, s))
+#else
+#define SHUFFLE(F, a, b, s) __builtin_shufflevector(a, b, PICK2(F, 0, s))
+#endif
+#if VECTOR_BYTES == 32
+/* In two steps: few instructions cross the halves of a vector. */
+#define HALVES(j, s) ((j) < LANES / 2 ? (j) + (s) * LANES / 2 : (j) + LANES / 2 + (s) * LANES / 2)
+#define QUARTERS(j, s) ((j) % (LANES / 2) < LANES / 4 ? (j) + (j) % (LANES / 2) : LANES + (j) + (j) % (LANES / 2) - LANES / 2)
+#define HALF(j, s) (QUARTERS(j, s) + (s))
+#define PAIR(j, s) ((j) % 2 * LANES + (s) * LANES / 4 + (j) / (LANES / 2) * (LANES / 2) + (j) % (LANES / 2) / 2)
+static inline void split_pairs(vec a, vec b, vec *even, vec *odd)
+{
+    vec low = SHUFFLE(HALVES, a, b, 0), high = SHUFFLE(HALVES, a, b, 1);
+    *even = SHUFFLE(HALF, low, high, 0), *odd = SHUFFLE(HALF, low, high, 1);
+}
+static inline void join_pairs(vec even, vec odd, vec *a, vec *b)
+{
+    vec low = SHUFFLE(PAIR, even, odd, 0), high = SHUFFLE(PAIR, even, odd, 1);
+    *a = SHUFFLE(HALVES, low, high, 0), *b = SHUFFLE(HALVES, low, high, 1);
+}
+#else
+#define HALF(j, s) (2 * (j) + (s))
+#define PAIR(j, s) ((j) % 2 * LANES + (s) * LANES / 2 + (j) / 2)
+static inline void split_pairs(vec a, vec b, vec *even, vec *odd)
+{
+    *even = SHUFFLE(HALF, a, b, 0), *odd = SHUFFLE(HALF, a, b, 1);
+}
+static inline void join_pairs(vec even, vec odd, vec *a, vec *b)
+{
+    *a = SHUFFLE(PAIR, even, odd, 0), *b = SHUFFLE(PAIR, even, odd, 1);
+}
+#endif
+#endif
 /* Every second element, n of them, 0 < n <= LANES; nothing behind the last is read. */
 static inline vec load_even(const real *p, long n)
 {
-#if LANES > 1 && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12))
-#define EVEN(j, s) ((j) < LANES / 2 ? 2 * (j) : 2 * (j) + 1)
-    vec a = 2 * n > LANES ? load(p) : load_part(p, 2 * n - 1);
-    vec b = n == LANES ? load(p + LANES - 1) : load_part(p + LANES - 1, 2 * n > LANES ? 2 * n - LANES : 0);
-#if LANES == 16
-    return __builtin_shufflevector(a, b, PICK16(EVEN, 0, 0));
-#elif LANES == 8
-    return __builtin_shufflevector(a, b, PICK8(EVEN, 0, 0));
-#elif LANES == 4
-    return __builtin_shufflevector(a, b, PICK4(EVEN, 0, 0));
-#else
-    return __builtin_shufflevector(a, b, PICK2(EVEN, 0, 0));
-#endif
+#ifdef HAVE_PAIRS
+    vec a = 2 * n > LANES ? load(p) : load_part(p, 2 * n - 1), b = splat(0), even, odd;
+    if (2 * n > LANES)
+        b = load_part(p + LANES, 2 * n - 1 - LANES);
+    split_pairs(a, b, &even, &odd);
+    return even;
 #else
     vec v = splat(0);
     for (long i = 0; i < n; i++)
@@ -300,19 +438,10 @@ static inline vec load_even(const real *p, long n)
 /* p[0], p[2], ... and p[1], p[3], ...: n of each, 0 < n <= LANES. */
 static inline void load_pairs(const real *p, long n, vec *even, vec *odd)
 {
-#if LANES > 1 && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12))
-#define HALF(j, s) (2 * (j) + (s))
+#ifdef HAVE_PAIRS
     vec a = 2 * n >= LANES ? load(p) : load_part(p, 2 * n);
     vec b = n == LANES ? load(p + LANES) : load_part(p + LANES, 2 * n > LANES ? 2 * n - LANES : 0);
-#if LANES == 16
-    *even = __builtin_shufflevector(a, b, PICK16(HALF, 0, 0)), *odd = __builtin_shufflevector(a, b, PICK16(HALF, 0, 1));
-#elif LANES == 8
-    *even = __builtin_shufflevector(a, b, PICK8(HALF, 0, 0)), *odd = __builtin_shufflevector(a, b, PICK8(HALF, 0, 1));
-#elif LANES == 4
-    *even = __builtin_shufflevector(a, b, PICK4(HALF, 0, 0)), *odd = __builtin_shufflevector(a, b, PICK4(HALF, 0, 1));
-#else
-    *even = __builtin_shufflevector(a, b, PICK2(HALF, 0, 0)), *odd = __builtin_shufflevector(a, b, PICK2(HALF, 0, 1));
-#endif
+    split_pairs(a, b, even, odd);
 #else
     *even = load_even(p, n);
     *odd = load_even(p + 1, n);
@@ -321,24 +450,11 @@ static inline void load_pairs(const real *p, long n, vec *even, vec *odd)
 /* a[0], b[0], a[1], b[1], ...: n pairs, 0 < n <= LANES. */
 static inline void store_pairs(real *p, vec a, vec b, long n)
 {
-#if LANES > 1 && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12))
-#define PAIR(j, s) ((j) % 2 * LANES + (s) + (j) / 2)
-#if LANES == 16
-    vec low = __builtin_shufflevector(a, b, PICK16(PAIR, 0, 0)), high = __builtin_shufflevector(a, b, PICK16(PAIR, 0, 8));
-#elif LANES == 8
-    vec low = __builtin_shufflevector(a, b, PICK8(PAIR, 0, 0)), high = __builtin_shufflevector(a, b, PICK8(PAIR, 0, 4));
-#elif LANES == 4
-    vec low = __builtin_shufflevector(a, b, PICK4(PAIR, 0, 0)), high = __builtin_shufflevector(a, b, PICK4(PAIR, 0, 2));
-#else
-    vec low = __builtin_shufflevector(a, b, PICK2(PAIR, 0, 0)), high = __builtin_shufflevector(a, b, PICK2(PAIR, 0, 1));
-#endif
-    if (2 * n >= LANES)
-        store(p, low);
-    else
-        store_part(p, low, 2 * n);
-    if (n == LANES)
-        store(p + LANES, high);
-    else if (2 * n > LANES)
+#ifdef HAVE_PAIRS
+    vec low, high;
+    join_pairs(a, b, &low, &high);
+    store_part(p, low, 2 * n < LANES ? 2 * n : LANES);
+    if (2 * n > LANES)
         store_part(p + LANES, high, 2 * n - LANES);
 #else
     for (long i = 0; i < n; i++) {

@@ -17,8 +17,8 @@ from ._ranked import as_flag, check_shape, checked_rank, frozen, shape_of, spati
 # Of one window.
 MAX_TAPS = 2**24
 
-# The kernels count the cells of a window in integers as wide as its floats.
-MAX_SPAN = {np.dtype(np.float32): 2**31 - 1, np.dtype(np.float64): 2**63 - 1}
+# The kernels count the cells of a vector of windows in integers as wide as its floats.
+MAX_SPAN = {np.dtype(np.float32): 2**31 - 64, np.dtype(np.float64): 2**63 - 64}
 
 # Bins of one axis: more than the cells of any array to pool.
 MAX_BINS = 2**24
