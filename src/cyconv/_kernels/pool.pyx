@@ -227,7 +227,7 @@ cdef void pool_forward(Pool *g, int n_threads):
     cdef Py_ssize_t i
     cdef real *scratch
     with nogil:
-        plan_pool(g)
+        plan_pool(g, n_threads)
         scratch = <real *>malloc((g.scratch_size * n_threads + 64) * sizeof(real))
         if n_threads == 1 and scratch != NULL:
             pool_share(g, 0, 1, aligned(scratch))

@@ -38,8 +38,8 @@ cdef bint reads_rows(const Pool *g) noexcept nogil:
     return True
 
 
-cdef void plan_pool(Pool *g) noexcept nogil:
-    """Whole rows, as many as fit; else a part of one; else a run of outputs and slabs of its taps."""
+cdef void plan_pool(Pool *g, int n_threads) noexcept nogil:
+    """Whole rows, as many as fit, and all of several small planes; else a part of one; else a run of outputs and slabs of its taps."""
     cdef Py_ssize_t rows = 1, columns = g.n_out[2], n_reals = POOL_BYTES // sizeof(real)
     cdef int i
     for i in range(3):
@@ -56,7 +56,7 @@ cdef void plan_pool(Pool *g) noexcept nogil:
     if g.by_rows and g.in_place:
         rows = min(max(ITEM_OUTPUTS // columns, 1), g.n_out[1])
         if g.at_once:
-            g.channel_blocks = ceil_div(g.channels, max(ITEM_OUTPUTS // (columns * rows), 1))
+            g.channel_blocks = max(ceil_div(g.channels, max(ITEM_OUTPUTS // (columns * rows), 1)), min(g.channels, n_threads))
     elif g.by_rows:
         while rows < g.n_out[1] and largest_scratch(g, rows + 1, columns) <= n_reals:
             rows += 1
