@@ -6,6 +6,7 @@ cdef enum:
     PACKED_BYTES = 1 << 19     # packed weights of a thread
     INPUT_BYTES = 1 << 19      # input scratch of a thread
     ROW_CELLS = 16 * MAX_P     # outputs of the buffer between tiles and y
+    FAR_CHANNELS = 32          # from so many that lie apart a tile would read lines that the cache drops before its next
     FEW_PHASES = 9             # phases that all threads run together, as of strides up to 3
 
 cdef enum Mode:
@@ -56,7 +57,7 @@ cdef void plan_phase(const Conv *cv, int n_threads, Plan *plan) noexcept nogil:
         plan.V = 2 if row > LANES else 1
     elif samples_fill_tiles_better(cv, plan.V):
         plan.mode = SAMPLE_TILES
-    plan.copy = plan.mode == ROW_VECTORS or (plan.mode == ROW_TILES and padded)
+    plan.copy = plan.mode == ROW_VECTORS or (plan.mode == ROW_TILES and (padded or (cv.x_c != 1 and cv.n_sum >= FAR_CHANNELS)))
     plan.order = CELLS_ADJACENT if plan.mode == ROW_VECTORS else ANY_ORDER
     block_sum(cv, plan)
     plan.width = cv.n_out if scalars_are_channels(plan) else plan.V * LANES

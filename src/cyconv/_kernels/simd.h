@@ -48,11 +48,15 @@ typedef real vec, loose;
 #ifdef __GNUC__
 #define prefetch(p) __builtin_prefetch(p, 1)
 #define prefetch_input(p) __builtin_prefetch(p)
-/* The compiler forgets what it knows of the memory behind a pointer, and so reads it anew. */
-#define reread(pointer) __asm__("" : "+r"(*(pointer)))
 #else
 #define prefetch(p)
 #define prefetch_input(p)
+#endif
+/* The compiler forgets what it knows of the memory behind a pointer, and so reads it anew. With AVX-512 it would
+   keep a table in vector registers otherwise, elsewhere it keeps what fits in general ones, which is faster. */
+#if defined(__GNUC__) && defined(__AVX512F__)
+#define reread(pointer) __asm__("" : "+r"(*(pointer)))
+#else
 #define reread(pointer)
 #endif
 static inline vec load(const real *p) { return *(const loose *)p; }
