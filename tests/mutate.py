@@ -5,10 +5,10 @@
 
 Mutants are drawn with ``--seed``: an operator, a comparison, a constant or a bound changes in one place of a
 copy of this tree. A kernel's mutant is compiled with little optimisation, in float32 or float64 as the seed says
-(where sums are in double anyway, the latter), into a module with the functions of its group of files alone if its
-tests need no others. The tests about the group run until one fails, on at most ten minutes of processor; before,
-they must pass without a change. A mutant that does not compile, or whose object code is that of the original,
-counts for nothing. Survivors are printed with their change; docs/campaigns.md explains them.
+(where sums are in double anyway, the latter), into a module that has no other functions than its tests call. The
+tests run until one fails, on at most ten minutes of processor; before, they must pass without a change. A mutant
+that does not compile, or whose object code is that of the original, counts for nothing. Survivors are printed with
+their change; docs/campaigns.md explains them.
 """
 
 import argparse
@@ -38,26 +38,28 @@ LIMITS = {resource.RLIMIT_CPU: 600, resource.RLIMIT_AS: 2**34}      # seconds an
 
 
 class Group(NamedTuple):
-    """Files, and the tests about them, the most telling ones first."""
+    """Files, the tests about them, the most telling ones first, and other files whose functions the tests call."""
 
     files: str
     tests: str
+    others: str = ""
     reals: tuple = ("f32", "f64")
-    alone: bool = True      # a module with the functions of these files only passes the tests
 
 
 GEOMETRY = Group("_geometry.py", "geometry arithmetic filters wrong_calls layers pool conv adaptive_pool "
-                                 "convolution_kinds", ())
+                                 "convolution_kinds", reals=())
 GROUPS = (
     Group("tile slide window conv_plan conv_pack conv conv_depthwise conv_weight conv_depthwise_weight",
           "conv convolution_kinds"),
-    Group("conv_weight_blocks blocks", "blocks", alone=False),
+    Group("conv_weight_blocks blocks", "blocks", "conv conv_weight pool pool_backward pool_index activation softmax "
+                                                 "channels loss optimizer"),
     Group("pool pool_tap pool_backward pool_index", "pool pool_kinds adaptive_pool unpool"),
-    Group("elementary activation", "activation_functions activation"),
-    Group("softmax", "activation activation_functions", ("f64",)),
+    Group("elementary activation", "activation_functions activation", "softmax"),
+    Group("softmax", "activation activation_functions", "activation", ("f64",)),
     Group("channels", "batch_norm"), Group("loss", "losses"), Group("optimizer", "optimizers"),
     Group("augment", "augmentation"),
 )
+STRIPPED = {"kernels"}.union(*(group.files.split() for group in GROUPS))     # of functions that tests do not call
 
 
 class Mutant(NamedTuple):
@@ -133,7 +135,7 @@ class Tree:
         shutil.copy(ROOT / "src/cyconv/_geometry.py", self.package)
         for source in (ROOT / "src/cyconv" / KERNELS).glob("*.pyx"):
             text = source.read_text()
-            if group.alone and any(source.stem in other.files.split() for other in GROUPS if other is not group):
+            if source.stem not in f"{group.files} {group.others}".split() and source.stem in STRIPPED:
                 text = re.sub(r"^def .*?(?=^\S|\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
             (self.package / KERNELS / source.name).write_text(text)
 
