@@ -266,6 +266,26 @@ def test_a_single_image_without_its_batch_axis_is_refused():
     with pytest.raises(ValueError, match=r"for a single sample pass X\[None\]"):
         fitted.predict(colour[0])
     assert fitted.predict(colour[0][None]).shape == (1,)
+    grey = quick(input_shape=None).fit(FEW.reshape(-1, 8, 8), FEW_Y)
+    with pytest.raises(ValueError, match=r"X has shape \(8, 8\), which is that of one sample; pass X\[None\]"):
+        grey.predict(FEW[0].reshape(8, 8))
+
+
+def test_samples_of_different_shapes_are_refused():
+    with pytest.raises(ValueError, match="X is no array, since its samples differ in shape"):
+        quick().fit([np.ones((8, 8)), np.ones((8, 7))], [0, 1])
+
+
+def test_signals_taken_for_images_warn():
+    data, how = np.random.default_rng(0).standard_normal((20, 3, 20)), {"max_iter": 1, "n_iter_no_change": np.inf}
+    message = r"samples of shape \(3, 20\) are taken for images; .* signals of 3 channels, pass spatial_dims=1"
+    with pytest.warns(UserWarning, match=message) as seen:
+        ConvNetClassifier(**how).fit(data, np.arange(20) % 2)
+    assert seen[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for dims in (1, 2):
+            ConvNetClassifier(spatial_dims=dims, **how).fit(data, np.arange(20) % 2)
 
 
 def test_flat_images_taken_for_signals_warn():
@@ -277,15 +297,16 @@ def test_flat_images_taken_for_signals_warn():
 
 
 @pytest.mark.parametrize(("shape", "layout", "other"), [((8, 8, 3), "first", "last"), ((3, 8, 8), "last", "first"),
-                                                        ((9, 7, 5, 1), "first", "last")])
+                                                        ((9, 7, 5, 1), "first", "last"), ((9, 3), "first", "last")])
 def test_channels_at_the_other_end_warn(shape, layout, other):
-    data, how = np.ones((20, *shape), np.float32), {"max_iter": 1, "n_iter_no_change": np.inf, "n_jobs": 1}
+    data = np.ones((20, *shape), np.float32)
+    how = {"max_iter": 1, "n_iter_no_change": np.inf, "n_jobs": 1, "spatial_dims": len(shape) - 1}
     message = f"channels by data_format='channels_{layout}'; if they have .*, pass data_format='channels_{other}'"
     with pytest.warns(UserWarning, match=message) as caught:
         ConvNetClassifier(data_format=f"channels_{layout}", **how).fit(data, np.arange(20) % 2)
     assert caught[0].filename == __file__
     with pytest.warns(UserWarning, match=message):
-        ImageScaler(data_format=f"channels_{layout}").fit(data)
+        ImageScaler(data_format=f"channels_{layout}", spatial_dims=len(shape) - 1).fit(data)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         ConvNetClassifier(data_format=f"channels_{other}", **how).fit(data, np.arange(20) % 2)
@@ -467,7 +488,8 @@ def test_warm_start_with_another_solver_or_dtype_keeps_the_weights():
 
 
 @pytest.mark.parametrize(("changes", "data", "labels", "message"), [
-    ({"conv_channels": (5, 6)}, FEW, FEW_Y, "only with the architecture_ of the last fit"),
+    ({"conv_channels": (5, 6)}, FEW, FEW_Y, "only with the architecture_ of the last fit, .'conv1', .*"
+     "'out_channels': 4, .*'out_channels': 5, .*; for another network set warm_start=False"),
     ({"input_shape": (4, 16)}, FEW, FEW_Y, r"only with the input_shape_ of the last fit, \(1, 8, 8\), got \(1, 4,"),
     ({}, FEW, FEW_Y + 1, "only with the classes_ of the last fit"),
     ({}, FEW[:, 1:], FEW_Y, "X has 63 features"),

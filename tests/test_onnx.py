@@ -200,7 +200,7 @@ def test_layers_that_onnx_does_not_know(layer):
 
 
 def test_what_cannot_be_converted():
-    with pytest.raises(TypeError, match="to_onnx: model must be a ConvNetClassifier, .* got Pipeline; of a pipeline"):
+    with pytest.raises(TypeError, match="to_onnx: model must be a ConvNetClassifier, .* got Pipeline; of a pipe"):
         to_onnx(make_pipeline(quick()))
     with pytest.raises(TypeError, match="to_onnx: dtype must be float32 or float64, got 'float16'"):
         to_onnx(Sequential([], (3,)), dtype="float16")

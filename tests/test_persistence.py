@@ -247,6 +247,14 @@ def test_link_stays_a_link(model, file, tmp_path):
     assert link.is_symlink() and load(link).n_features_in_ == 64
 
 
+def test_paths_that_cannot_be_are_named(tmp_path):
+    network = Sequential([layers.Dense(2)], (3,), random_state=0)
+    with pytest.raises(FileNotFoundError, match="save: there is no folder '.*nowhere'"):
+        network.save(tmp_path / "nowhere" / "model")
+    with pytest.raises(TypeError, match="path"):
+        load(3)
+
+
 @pytest.mark.parametrize("name", ["classifier-1", "regressor-1", "sequential-1"])
 def test_files_of_every_version_load(name):
     """Written by cyconv 0.1.0 as `write_golden` does; they stay as they are, and go on with the same bits."""

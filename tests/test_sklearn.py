@@ -14,6 +14,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardSca
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cyconv import ConvNetClassifier, ConvNetRegressor
+from cyconv.layers import Conv, ReLU
 
 X, Y = load_digits(return_X_y=True)
 X = X.astype(np.float32)
@@ -36,15 +37,21 @@ EXCUSED = {"check_classifiers_multilabel_representation_invariance": ONE_LABEL,
            "check_estimators_partial_fit_n_features": IN_ONE_PART,
            "check_fit_score_takes_y": IN_ONE_PART,
            "check_n_features_in_after_fitting": IN_ONE_PART}
+TOGETHER = "partial_fit refuses early_stopping"
+AT_RANDOM = "samples that repeat are set aside or changed one by one"
+EARLY = {"check_estimators_partial_fit_n_features": TOGETHER, "check_fit_score_takes_y": TOGETHER,
+         "check_n_features_in_after_fitting": TOGETHER, "check_sample_weight_equivalence_on_dense_data": AT_RANDOM}
 BY_BATCH = "means and deviations of a batch do not weigh its samples"
 
 
 def excused(estimator):
-    by_batch = {"check_sample_weight_equivalence_on_dense_data": BY_BATCH} if estimator.batch_norm else {}
-    return by_batch | (EXCUSED if getattr(estimator, "class_weight", None) else {})
+    parts = ((estimator.batch_norm, {"check_sample_weight_equivalence_on_dense_data": BY_BATCH}),
+             (estimator.augment, {"check_sample_weight_equivalence_on_dense_data": AT_RANDOM}),
+             (estimator.early_stopping, EARLY), (getattr(estimator, "class_weight", None), EXCUSED))
+    return {check: reason for applies, part in parts if applies for check, reason in part.items()}
 
 
-# Nothing is excused but what class_weight="balanced" and batch_norm cannot do.
+# Nothing is excused but what class_weight="balanced", batch_norm, early_stopping and augment cannot do.
 @pytest.mark.filterwarnings("ignore")
 @parametrize_with_checks([
     ConvNetClassifier(),
@@ -54,7 +61,10 @@ def excused(estimator):
     ConvNetClassifier(solver="sgd", learning_rate_init=0.05, class_weight="balanced"),
     ConvNetClassifier(batch_norm=True, activation="gelu", solver="adamw"),
     ConvNetClassifier(solver="sgd", learning_rate="adaptive", batch_size=10_000, learning_rate_init=0.05),
+    ConvNetClassifier(early_stopping=True, validation_fraction=0.3, dropout=0.1),
+    ConvNetClassifier(layers=[("conv", Conv(4, padding="same")), ("relu", ReLU())], augment={"noise": 0.1}),
     ConvNetRegressor(),
+    ConvNetRegressor(early_stopping=True, scoring=None, hidden_layer_sizes=(10,), dropout=0.1),
     ConvNetRegressor(n_jobs=2, loss="huber"),
     ConvNetRegressor(data_format="channels_last", pool="avg", hidden_layer_sizes=(10,)),
     ConvNetRegressor(conv_channels=(), hidden_layer_sizes=(20,), solver="rmsprop"),

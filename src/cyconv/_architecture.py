@@ -1,5 +1,7 @@
 """From the parameters of an estimator to the layers of its network, and to plain values and back."""
 
+from itertools import zip_longest
+
 from ._plain import arguments, layer_of
 from .layers import (
     ACTIVATIONS,
@@ -118,6 +120,11 @@ def describe(network_layers):
 def restore(description):
     """The [(name, layer)] that `describe` described; ValueError for what it does not write."""
     return [(name, layer_of(kind, values)) for name, kind, values in description]
+
+
+def first_difference(one, other):
+    """The first layers in which two descriptions differ, None where one has ended."""
+    return next((a, b) for a, b in zip_longest(one, other) if a != b)
 
 
 def input_weights(network):

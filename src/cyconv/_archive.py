@@ -28,6 +28,8 @@ def write(path, document, arrays):
     if len(text) > MAX_DOCUMENT:
         raise ValueError(f"save: what is no array takes {len(text)} bytes as JSON, at most {MAX_DOCUMENT} are allowed")
     path = os.path.realpath(path)
+    if not os.path.isdir(os.path.dirname(path)):
+        raise FileNotFoundError(f"save: there is no folder {os.path.dirname(path)!r}")
     unfinished = f"{path}.{secrets.token_hex(8)}"
     try:
         with open(unfinished, "xb") as file:
@@ -54,7 +56,7 @@ def entry(name):
 
 def read(path):
     """Document and arrays of a file; ValueError for everything that `write` does not write."""
-    with open(path, "rb") as file:
+    with open(os.fspath(path), "rb") as file:
         try:
             check_directory(file)
             with ZipFile(file) as archive:

@@ -25,14 +25,14 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from ._architecture import architecture_of, describe, input_weights, output_parameters, restore
+from ._architecture import architecture_of, describe, first_difference, input_weights, output_parameters, restore
 from ._documentation import Documented
 from ._fitted import Saved
 from ._fitting import NOTHING_LEARNED, Fitting, Problem
 from ._inference import feature_names, features, predicting_network
 from ._rates import Rate
 from ._rules import check_parameters
-from ._samples import as_rows, check_shape, fitted_shape, image_shape, warn_of_float64
+from ._samples import as_rows, check_shape, check_single, fitted_shape, image_shape, warn_of_float64
 from ._training import Samples, outputs_of, scale_of
 from .augmentation import check_augment
 from .network import Sequential
@@ -197,7 +197,9 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
         for name, value in described.items():
             before = getattr(self, name) if goes_on else value
             if not (np.array_equal(value, before) if isinstance(value, np.ndarray) else value == before):
-                raise ValueError(f"training goes on only with the {name} of the last fit, {before}, got {value}")
+                before, value = first_difference(before, value) if name == "architecture_" else (before, value)
+                raise ValueError(f"training goes on only with the {name} of the last fit, {before}, got {value}; for "
+                                 "another network set warm_start=False and call fit")
         vars(self).update(described)
         return X, y
 
@@ -356,6 +358,7 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
     def _rows(self, X):
         rows, found = as_rows(X)
         check_shape(found, self.input_shape_, self.data_format_)
+        check_single(rows, self.input_shape_)
         return validate_data(self, rows, dtype=FLOATS, reset=False)
 
     # ------------------------------------------------------------ inner features

@@ -6,6 +6,7 @@ from math import isqrt, prod
 import numpy as np
 
 LIKELY_CHANNELS = 1, 3, 4     # grey, colour, colour and opacity
+LIKELY_LENGTH = 20            # of a signal
 MANY_MACS = 10**6             # per sample, of LeNet-5 on colour images: training takes minutes
 SPATIAL_DIMS = {1: 1, 2: 2, 3: 2, 4: 3}     # by the length of a shape, unless the user says otherwise
 
@@ -13,7 +14,10 @@ SPATIAL_DIMS = {1: 1, 2: 2, 3: 2, 4: 3}     # by the length of a shape, unless t
 def as_rows(X):
     """X as rows, and the shape of one sample if X has more than two dimensions, else None."""
     if not hasattr(X, "shape"):
-        X = np.asarray(X)
+        try:
+            X = np.asarray(X)
+        except ValueError as error:
+            raise ValueError(f"X is no array, since its samples differ in shape: {error}") from None
     if isinstance(X, np.ndarray) and not X.dtype.isnative:
         X = X.astype(X.dtype.newbyteorder("="))
     shape = getattr(X, "shape", ())
@@ -48,6 +52,8 @@ def fitted_shape(found, n_features, input_shape, spatial_dims, data_format):
         raise ValueError(f"input_shape={input_shape} holds {prod(shapes[0])} values, X has {n_features} features"
                          + hint(n_features, data_format))
     warn_of_other_layout(shapes[0], data_format)
+    if spatial_dims is None:
+        warn_of_signals(found or input_shape, data_format)
     return shapes[0]
 
 
@@ -55,10 +61,20 @@ def warn_of_other_layout(shape, data_format):
     """UserWarning if the channels seem to be at the other end than data_format says."""
     is_first = data_format == "channels_first"
     here, *others, there = shape if is_first else shape[::-1]
-    if there in LIKELY_CHANNELS and min(here, *others) > max(LIKELY_CHANNELS):
+    if there in LIKELY_CHANNELS and min([here, *others]) > max(LIKELY_CHANNELS):
         other = "channels_last" if is_first else "channels_first"
         warnings.warn(f"samples of shape {shape} have {here} channels by data_format={data_format!r}; if they have "
                       f"{there}, pass data_format={other!r}", UserWarning, stacklevel=6)
+
+
+def warn_of_signals(shape, data_format):
+    """UserWarning if what is taken for an image without channels seems to be a signal of several."""
+    if len(shape) != 2:
+        return
+    channels, length = shape if data_format == "channels_first" else shape[::-1]
+    if channels <= max(LIKELY_CHANNELS) and length >= LIKELY_LENGTH:
+        warnings.warn(f"samples of shape {tuple(shape)} are taken for images; if they are signals of {channels} "
+                      "channels, pass spatial_dims=1", UserWarning, stacklevel=6)
 
 
 def warn_of_float64(network):
@@ -67,6 +83,13 @@ def warn_of_float64(network):
     if network.dtype == np.float64 and n_macs >= MANY_MACS:
         warnings.warn(f"X is float64, in which training this network of {n_macs:,} multiplications per sample takes "
                       "about twice as long as in float32; pass X.astype(numpy.float32)", UserWarning, stacklevel=5)
+
+
+def check_single(X, expected):
+    """Refuse a single sample of two axes, which would be taken for rows."""
+    shape = getattr(X, "shape", ())
+    if len(shape) == 2 and shape in (expected, expected[1:], expected[:-1]) and shape[1] != prod(expected):
+        raise ValueError(f"X has shape {shape}, which is that of one sample; pass X[None]")
 
 
 def check_shape(found, expected, data_format):

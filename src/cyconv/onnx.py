@@ -72,7 +72,7 @@ def to_onnx(model, *, flattened=False, dtype=np.float32):
     dtype = float_dtype("to_onnx", dtype)
     if not isinstance(model, (ConvNetClassifier, ConvNetRegressor, Sequential)):
         raise TypeError("to_onnx: model must be a ConvNetClassifier, ConvNetRegressor or Sequential, got "
-                        f"{type(model).__name__}; of a pipeline pass the last step")
+                        f"{type(model).__name__}; of a pipeline or search pass the estimator it ends with")
     network = model if isinstance(model, Sequential) else model.to_sequential()
     shape = (prod(network.input_shape),) if flattened else network.input_shape
     graph = Graph(dtype)
