@@ -6,6 +6,8 @@ the number of channels. Nothing is padded, packed or shuffled on the way from la
 enters the blocks with its batch and leaves them before its first layer that does not run on them.
 Outputs are the same bits as in the other layouts; gradients of weights differ in the last.
 
+A convolution takes along a pooling into maxima and a rectifier that follow it: only the maxima come to memory.
+
 The last block may hold places without a sample. They start as zeros and have zero gradients.
 
 Every map has memory of its own, written by the same threads in every step. Sharing it between layers saved a
@@ -18,13 +20,16 @@ import numpy as np
 
 from . import _arrays, _kernels
 from .functional._ranked import team
-from .layers import AvgPool, Conv, GlobalPool, MaxPool, MinPool, Mode, SumPool
+from .layers import AvgPool, Conv, GlobalPool, MaxPool, MinPool, Mode, ReLU, SumPool
+from .layers._layer import layer_windows
 from .layers.activation import Activation
+from .layers.pool import BYTE_TAPS
 
 BLOCK_BYTES = 64           # one vector of the widest instruction set
 FILLED = 0.8               # share of the places that must have samples, of two blocks or more
 COPY_WORK = 4              # multiplications that take as long as copying a value
 CROWDED = 16               # cells so many channels apart would compete for places in the caches
+NO_TAP = 256               # more than any number of a tap
 
 POOLS = MaxPool, MinPool, AvgPool, SumPool, GlobalPool
 
@@ -56,6 +61,18 @@ def runs_on_blocks(layer, shape, n, dtype):
     return type(layer) in POOLS or isinstance(layer, Activation)
 
 
+def window_of(layer, map_shape):
+    """Sizes of the windows of a maximum that tile a map and may leave its end out, else None."""
+    if type(layer) is not MaxPool:
+        return None
+    found = layer_windows("Sequential", layer, map_shape)
+    sizes = tuple(w.kernel for w in found)
+    is_tiling = all(w.stride == w.kernel and w.dilation == 1 and w.low == w.high == 0 for w in found)
+    outputs = tuple(n // size for n, size in zip(map_shape[1:], sizes))
+    whole = is_tiling and prod(sizes) < BYTE_TAPS and outputs == layer.output_shape(map_shape)[1:] and prod(outputs)
+    return sizes if whole else None
+
+
 class Blocks:
     """Arrays for the maps of layers, for one batch size and dtype; shapes: of their inputs and of the last output."""
 
@@ -65,6 +82,7 @@ class Blocks:
         self.kernels = _kernels.kernels[dtype]
         self.count = -(-n // self.samples)
         self.keeps_batch, self.batch = False, None    # from entering until the gradient that needs it
+        self.taken = set()                            # places of layers that run in the convolution before them
 
     def shape(self, map_shape):
         channels, *spatial = map_shape
@@ -114,10 +132,12 @@ class Blocks:
         return run
 
     def bind(self, place, mode):
-        """`Layer.bind` for the layer at a place."""
+        """`Layer.bind` for the layer at a place; None for one that the convolution before it takes along."""
         layer, map_shape, is_first = self.layers[place], self.shapes[place], place == 0
+        if place in self.taken:
+            return None
         if isinstance(layer, Conv):
-            return self.convolution(layer, map_shape, mode, is_first)
+            return self.convolution(place, mode)
         count, *spatial, channels, samples = shape = self.shape(map_shape)
         if is_first:
             count, *spatial, channels, samples = shape = (*shape[:-2], map_shape[0], samples)
@@ -138,44 +158,74 @@ class Blocks:
 
         return run
 
-    def convolution(self, layer, map_shape, mode, is_first):
-        weight_shape = layer.weight_shape(map_shape)
+    def following(self, place):
+        """Windows of the maximum and whether a rectifier follow a convolution, and the place after them."""
+        window, rectify, after = None, False, place + 1
+        if prod(self.layers[place].weight_shape(self.shapes[place])[1:]) <= self.kernels.sum_terms:
+            if after < len(self.layers):
+                window = window_of(self.layers[after], self.shapes[after])
+                after += window is not None
+            rectify = after < len(self.layers) and type(self.layers[after]) is ReLU
+        return window or (1,) * (len(self.shapes[place]) - 1), rectify, after + rectify
+
+    def convolution(self, place, mode):
+        layer, map_shape = self.layers[place], self.shapes[place]
+        weight_shape, after = layer.weight_shape(map_shape), layer.output_shape(map_shape)
         call = layer.call((self.count, *map_shape), weight_shape, self.dtype,
                           mode._replace(data_format="channels_first"))
         plan, groups, kernels = call.plan, call.groups, self.kernels
         n_threads = team("Sequential", mode.n_threads, plan.work * self.samples, awake=True)
         n_in, n_out = map_shape[0], weight_shape[0]
-        y = self.empty(layer.output_shape(map_shape))
+        window, rectify, end = self.following(place)
+        self.taken |= set(range(place + 1, end))
+        y = self.empty(self.shapes[end])
         y_cells = cells(y, n_out)
         dx = self.empty(map_shape) if mode.training and mode.needs_input_grad else None
+        taps, places = None, None
+        if mode.training and end > place + 1:
+            taps, places = cells(np.zeros(y.shape, np.uint8), n_out), tap_places(after[1:], window, y_cells)
+        window = (1,) * (3 - len(window)) + window
         # The first layer has its input in rows of pixels too, which are better for many filters of few channels.
-        of_batch = is_first and n_out // groups >= self.samples
+        of_batch = place == 0 and n_out // groups >= self.samples
         self.keeps_batch |= of_batch and mode.training
 
         def run(x, params, rng=None):
             weight = params["weight"]
             x_cells = cells(x, n_in)
-            kernels.conv(x_cells, weight, params.get("bias"), y_cells, plan.table, groups, False, False, False,
-                         n_threads, True)
+            kernels.conv_blocks(x_cells, weight, params.get("bias"), y_cells, plan.table, groups, window, rectify, taps,
+                                n_threads)
 
             def backward(dy, gradients):
                 dy_cells = cells(dy, n_out)
                 if not plan.reaches_all_taps:
                     gradients["weight"][...] = 0
                 kernels.conv_grad_weight(dy_cells, self.batch if of_batch else x_cells, gradients["weight"],
-                                         gradients.get("bias"), plan.table, groups, False, n_threads, 1 + of_batch)
+                                         gradients.get("bias"), plan.table, groups, False, n_threads, 1 + of_batch,
+                                         taps, places)
                 if of_batch:
                     self.batch = None
                 if dx is not None:
                     if not plan.reaches_all_inputs:
                         dx.fill(0)
-                    kernels.conv(dy_cells, weight, None, cells(dx, n_in), plan.adjoint_table, groups, False, True,
-                                 False, n_threads, True)
+                    kernels.conv_blocks_adjoint(dy_cells, weight, cells(dx, n_in), plan.adjoint_table, groups, taps,
+                                                places, n_threads)
                 return dx
 
             return y, backward
 
         return run
+
+
+def tap_places(sizes, window, maxima):
+    """For the outputs of each axis of a convolution: steps to the maximum of their window, their share of a tap's number."""
+    tables, name = [], 1
+    for n, w, strides in zip(reversed(sizes), reversed(window), reversed(maxima.strides)):
+        output = np.arange(n)
+        left_out = output // w >= n // w
+        step = np.where(left_out, 0, output // w * (strides // maxima.itemsize))
+        tables.insert(0, np.stack([step, np.where(left_out, NO_TAP, output % w * name)], axis=1).astype(np.intp))
+        name *= w
+    return (np.zeros((1, 2), np.intp),) * (3 - len(tables)) + tuple(tables)
 
 
 def cells(blocks, channels):

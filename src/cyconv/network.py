@@ -376,9 +376,11 @@ class Sequential:
             mode = mode._replace(needs_input_grad=number > self._first,
                                  in_place=before is not None and not before.keeps_output)
             if place < n_leading:
-                plan.append((number, blocks.bind(place, mode)))
+                run = blocks.bind(place, mode)
             else:
-                plan.append((number, layer.bind((n, *self._as_stored(shapes[place])), self.dtype, mode)))
+                run = layer.bind((n, *self._as_stored(shapes[place])), self.dtype, mode)
+            if run is not None:
+                plan.append((number, run))
             if place + 1 == n_leading:
                 plan.append((number, blocks.leave(is_last)))
             before = layer

@@ -42,37 +42,183 @@ def from_blocks(cnp.ndarray blocks, cnp.ndarray x, int n_threads):
 
 # ---------------------------------------------------------------- convolution
 
+cdef inline Py_ssize_t cell_size(const Box *box) noexcept nogil:
+    """Reals of a cell of scratch; a multiple of 16 channels would compete for places in the caches."""
+    return (box.n_channels + (box.n_channels % 16 == 0)) * SAMPLES
+
+
+cdef inline Py_ssize_t cells_read(const Axis *axis, Py_ssize_t n_out, Py_ssize_t n_taps) noexcept nogil:
+    return min(axis.n_in, (n_out - 1) * axis.stride + (n_taps - 1) * axis.step + 1)
+
+
+cdef Py_ssize_t spread_size(const Conv *cv, const Plan *plan, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    """Reals of scratch for what so many outputs read of a spread gradient."""
+    cdef Box box
+    box.n_channels = plan.channels
+    return (cells_read(&cv.axis[0], 1, plan.taps[0]) * cells_read(&cv.axis[1], rows, plan.taps[1])
+            * cells_read(&cv.axis[2], columns, plan.taps[2]) * cell_size(&box) * blocks_at_once())
+
+
+cdef void share_out_blocks(const Conv *cv, Plan *plan) noexcept nogil:
+    """An item is a row of windows or, where x is spread into scratch, as many outputs as that has room for."""
+    cdef Py_ssize_t rows = 1, columns = cv.axis[2].n_out, room = INPUT_BYTES // sizeof(real), depths
+    cdef int i
+    plan.item_shape[0] = ceil_div(cv.batch, blocks_at_once())
+    for i in range(2):
+        plan.item_shape[i + 1] = cv.axis[i].n_out // cv.pooled.window[i]
+    plan.item_shape[3] = 1
+    depths = plan.item_shape[0] * plan.item_shape[1]
+    if cv.spread:
+        while columns > 8 and spread_size(cv, plan, 1, columns) > room:
+            columns = ceil_div(columns, 2)
+        while (rows < cv.axis[1].n_out and spread_size(cv, plan, rows + 1, columns) <= room
+               and depths * ceil_div(cv.axis[1].n_out, rows + 1) >= 2 * plan.item_parts):
+            rows += 1
+        plan.item_shape[2], plan.item_shape[3] = ceil_div(cv.axis[1].n_out, rows), ceil_div(cv.axis[2].n_out, columns)
+        plan.input_size = spread_size(cv, plan, rows, columns)
+    elif waits(&cv.pooled):
+        plan.input_size = (cv.pooled.window[0] * cv.pooled.window[1] * columns_waiting(&cv.pooled)
+                           * max_p(2) * lanes_at_once())
+    plan.n_items = depths * plan.item_shape[2] * plan.item_shape[3]
+
+
+cdef void spread_in_scratch(const Conv *cv, Py_ssize_t group, const Box *box, Py_ssize_t first_block, real *scratch, View *view,
+                            Py_ssize_t *size) noexcept nogil:
+    """What a box reads of a gradient of pooled outputs, as these; ``size``: reals of a block."""
+    cdef const Axis *axis
+    cdef Py_ssize_t step = cell_size(box), begin, end, at, name = 0, b, d, h, w, c, v
+    cdef Py_ssize_t first[3]
+    cdef Py_ssize_t n[3]
+    cdef real *out
+    cdef int i
+    view.data, view.c = scratch, SAMPLES
+    for i in range(2, -1, -1):
+        axis = &cv.axis[i]
+        begin = axis.start + box.out[i] * axis.stride + box.tap[i] * axis.step
+        end = begin + (box.n_out[i] - 1) * axis.stride + (box.n_taps[i] - 1) * axis.step + 1
+        first[i] = clip(begin, 0, axis.n_in)
+        n[i] = clip(end, first[i], axis.n_in) - first[i]
+        view.data += (begin - first[i]) * step
+        view.out[i], view.tap[i] = axis.stride * step, axis.step * step
+        step *= n[i]
+    size[0] = step
+    for b in range(min(blocks_at_once(), cv.batch - first_block)):
+        out = scratch + b * size[0]
+        for d in range(first[0], first[0] + n[0]):
+            for h in range(first[1], first[1] + n[1]):
+                for w in range(first[2], first[2] + n[2]):
+                    at = find(&cv.pooled, d * cv.axis[0].in_step, h * cv.axis[1].in_step, w * cv.axis[2].in_step, &name)
+                    at += (first_block + b) * cv.x_n + (group * cv.n_sum + box.channel) * cv.x_c
+                    for c in range(box.n_channels):
+                        for v in range(SAMPLES // LANES):
+                            store(out + c * SAMPLES + v * LANES, at_tap(cv.x + at + v * LANES, cv.pooled.taps + at + v * LANES, name))
+                        at += cv.x_c
+                    out += cell_size(box)
+
+
 cdef void run_blocks(const Job *job, Box *box, Py_ssize_t first_block) noexcept nogil:
-    """One row of outputs of as many blocks of samples as tiles take at once."""
+    """A row of windows, or some rows of outputs, of as many blocks of samples as tiles take at once."""
     cdef const Conv *cv = job.cv
     cdef const Axis *axes = &cv.axis[0]
-    cdef Py_ssize_t width = job.plan.width, n_out = job.n_out, row = box.n_out[2], tiles, q, i, k, first[3]
-    cdef Py_ssize_t count[3]
-    cdef const real *x = cv.x + first_block * cv.x_n + job.group * cv.n_sum * cv.x_c
-    cdef const real *w
-    cdef real *y
-    cdef int V = 2 if LANES < SAMPLES or first_block + 1 < cv.batch else 1
-    cdef Box cell = box[0]
+    cdef const Pooled *after = &cv.pooled
+    cdef Py_ssize_t columns = columns_waiting(after) if waits(after) else box.n_out[2], rows = after.window[0] * after.window[1]
+    cdef Py_ssize_t h, q, n, i, j, k, at, tiles, size = cv.x_n
+    cdef Py_ssize_t out[3]
+    cdef int V = 2 if LANES < SAMPLES or first_block + 1 < cv.batch else 1, P
     cdef View view
     cdef Tile t
     start_tile(&t, job.first, 1)
-    t.out_p, t.start_p = cv.y_c, LANES
-    if LANES == SAMPLES:
-        t.b_v, t.out_v = cv.x_n, cv.y_n
-    t.next_b = t.next_out = 2 * LANES
-    tiles = ceil_div(n_out, max_p(V))
+    t.start_p = LANES
+    if cv.spread:
+        spread_in_scratch(cv, job.group, box, first_block, job.scratch, &view, &size)
+    else:
+        view_in_place(axes, cv.x + first_block * cv.x_n + job.group * cv.n_sum * cv.x_c, cv.x_c, box, &view)
+    t.b_v = size if LANES == SAMPLES else LANES
+    t.next_b = view.out[2]
+    tiles = ceil_div(job.n_out, max_p(V))
+    for h in range(box.n_out[1] // after.window[1]):
+        q = 0
+        while q < box.n_out[2]:
+            n = min(columns, box.n_out[2] - q)
+            for i in range(tiles):
+                k = part(job.n_out, tiles, i)
+                P = <int>(part(job.n_out, tiles, i + 1) - k)
+                t.start = job.spread_bias + k * LANES
+                at = (first_block * cv.y_n + (job.channel + k) * cv.y_c + box.out[0] // after.window[0] * axes[0].y
+                      + (box.out[1] // after.window[1] + h) * axes[1].y + (box.out[2] + q) // after.window[2] * axes[2].y)
+                if not waits(after):
+                    out[0], out[1], out[2] = 0, h, q
+                    t.out_p, t.out_v, t.next_out = cv.y_c, cv.y_n if LANES == SAMPLES else LANES, axes[2].y
+                    block_row(cv, box, out, n, &view, job.plan.width, job.packed + k, P, V, &t, cv.y + at)
+                    continue
+                t.out_p, t.out_v, t.next_out = lanes_at_once(), LANES, P * lanes_at_once()
+                for j in range(rows):
+                    out[0], out[1], out[2] = j // after.window[1], h * after.window[1] + j % after.window[1], q
+                    block_row(cv, box, out, n, &view, job.plan.width, job.packed + k, P, V, &t, job.scratch + j * n * t.next_out)
+                put_maxima(after, job.scratch, n, P, V if LANES == SAMPLES else SAMPLES // LANES, cv.y + at, axes[2].y, cv.y_c,
+                           cv.y_n if LANES == SAMPLES else LANES, after.taps + at if after.taps != NULL else NULL)
+            q += n
+
+
+cdef void block_row(const Conv *cv, const Box *box, const Py_ssize_t *out, Py_ssize_t n, const View *view, Py_ssize_t width,
+                    const real *w, int P, int V, Tile *t, real *y) noexcept nogil:
+    """P channels of n outputs of a row, from ``out`` of a box on. Those that have all taps along the row are one run."""
+    cdef const Axis *axis = &cv.axis[2]
+    cdef Py_ssize_t start = axis.start + (box.out[2] + out[2]) * axis.stride + box.tap[2] * axis.step
+    cdef Py_ssize_t inner = first_inside(start, axis.stride, 0, n), q = 0, run, v, first[3]
+    cdef Py_ssize_t outer = max(inner, first_inside(start + (box.n_taps[2] - 1) * axis.step, axis.stride, axis.n_in, n))
+    cdef Py_ssize_t count[3]
+    cdef const real *x
+    cdef const real *packed
+    cdef int i
     for i in range(2):
-        trim(&axes[i], box.out[i], box.tap[i], box.n_taps[i], &first[i], &count[i])
-    cell.n_out[2] = 1
-    for q in range(row):
-        cell.out[2] = box.out[2] + q
-        trim(&axes[2], cell.out[2], box.tap[2], box.n_taps[2], &first[2], &count[2])
-        view_in_place(axes, x, cv.x_c, &cell, &view)
-        w = job.packed
-        set_sums(&t, box, &view, width, first, count, True, &view.data, &w)
-        y = (cv.y + first_block * cv.y_n + job.channel * cv.y_c + cell.out[0] * axes[0].y + cell.out[1] * axes[1].y
-             + cell.out[2] * axes[2].y)
-        for i in range(tiles):
-            k = part(n_out, tiles, i)
-            t.start = job.spread_bias + k * LANES
-            run_tiles(part(n_out, tiles, i + 1) - k, V, max(1, SAMPLES // (2 * LANES)), &t, w + k, view.data, y + k * cv.y_c)
+        trim(&cv.axis[i], box.out[i] + out[i], box.tap[i], box.n_taps[i], &first[i], &count[i])
+    while q < n:
+        run = outer - inner if q == inner and outer > inner else 1
+        trim(axis, box.out[2] + out[2] + q, box.tap[2], box.n_taps[2], &first[2], &count[2])
+        x, packed = view.data + out[0] * view.out[0] + out[1] * view.out[1] + (out[2] + q) * view.out[2], w
+        set_sums(t, box, view, width, first, count, True, &x, &packed)
+        for v in range(max(1, SAMPLES // (2 * LANES))):
+            run_tiles(P, V, run, t, packed, x + v * 2 * LANES, y + v * 2 * LANES)
+        y += run * t.next_out
+        q += run
+
+
+cdef void block_item(const Job *job, Box *box, const Py_ssize_t *index) noexcept nogil:
+    cdef const Conv *cv = job.cv
+    cdef Py_ssize_t window, windows
+    cdef int i
+    for i in range(3):
+        window = cv.pooled.window[i]
+        windows = cv.axis[i].n_out // window
+        box.out[i] = part(windows, job.plan.item_shape[i + 1], index[i + 1]) * window
+        box.n_out[i] = part(windows, job.plan.item_shape[i + 1], index[i + 1] + 1) * window - box.out[i]
+    run_blocks(job, box, index[0] * blocks_at_once())
+
+
+# x, y, dy, dx and taps are the first samples of blocks, as (blocks, C, *spatial).
+
+def conv_blocks(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y, cnp.ndarray table, Py_ssize_t groups,
+                tuple window, bint rectify, cnp.ndarray taps, int n_threads):
+    """Write the convolution of x into y, or its maxima of windows, rectified or not, and into taps which they are."""
+    cdef Conv cv
+    cdef int i
+    describe(&cv, x, weight, bias, y, groups, False, False)
+    set_pooled(&cv.pooled, taps, None)
+    cv.blocks, cv.pooled.rectify = True, rectify
+    for i in range(3):
+        cv.pooled.window[i] = window[i]
+    run_conv(&cv, table, n_threads)
+
+
+def conv_blocks_adjoint(cnp.ndarray dy, cnp.ndarray weight, cnp.ndarray dx, cnp.ndarray table, Py_ssize_t groups,
+                        cnp.ndarray taps, tuple cells, int n_threads):
+    """Write the input gradient into dx. With taps and cells, see `Pooled`, dy is the gradient of maxima."""
+    cdef Conv cv
+    cdef int i
+    describe(&cv, dy, weight, None, dx, groups, False, True)
+    set_pooled(&cv.pooled, taps, cells)
+    cv.blocks, cv.spread = True, taps is not None
+    for i in range(3 if cv.spread else 0):
+        cv.axis[i].n_in = len(cells[i])
+    run_conv(&cv, table, n_threads)

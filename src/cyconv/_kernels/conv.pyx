@@ -280,13 +280,13 @@ cdef void run_item(Job *job, Box *box, Py_ssize_t item, bint finite) noexcept no
     for i in range(3, -1, -1):
         index[i] = item % plan.item_shape[i]
         item //= plan.item_shape[i]
+    if plan.mode == BLOCK_VECTORS:
+        block_item(job, box, index)
+        return
     for i in range(3):
         box.out[i] = part(cv.axis[i].n_out, plan.item_shape[i + 1], index[i + 1])
         box.n_out[i] = part(cv.axis[i].n_out, plan.item_shape[i + 1], index[i + 1] + 1) - box.out[i]
     box.sample = part(cv.batch, plan.item_shape[0], index[0])
-    if plan.mode == BLOCK_VECTORS:
-        run_blocks(job, box, index[0] * blocks_at_once())
-        return
     job.x = cv.x + box.sample * cv.x_n + job.group * cv.n_sum * cv.x_c
     if plan.mode == SAMPLE_TILES:
         n_samples = part(cv.batch, plan.item_shape[0], index[0] + 1) - box.sample
@@ -378,7 +378,10 @@ cdef inline Conv one_phase(const Conv *whole, const Py_ssize_t *table, Py_ssize_
     phase_axes(table, index, cv.axis)
     for i in range(3):
         axis = &cv.axis[i]
-        cv.x += axis.in_start * axis.x
+        if cv.spread:
+            cv.pooled.cells[i] += 2 * axis.in_start
+        else:
+            cv.x += axis.in_start * axis.x
         cv.y += axis.out_start * axis.y
         cv.w += axis.tap_start * axis.w + axis.tile * cv.w_tile[i]
         axis.n_in = ceil_div(axis.n_in - axis.in_start, axis.in_step)
@@ -449,21 +452,13 @@ cdef int describe_weight(Axis *axes, cnp.ndarray weight, int rank, Py_ssize_t *t
     return first
 
 
-def conv(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y, cnp.ndarray table, Py_ssize_t groups,
-         bint channels_last, bint adjoint, bint add, int n_threads, bint blocks=False):
-    """Write the convolution of x with weight into y, or ``add`` it to y.
-
-    ``adjoint`` exchanges the roles of the input and output channels of ``weight``, which may have a
-    tile axis before these for every spatial axis. ``table`` is `_geometry.table_of` phases; outputs
-    that it does not list keep what y holds. ``blocks``: x and y are the first samples of blocks.
-    """
-    cdef Conv cv
-    cdef const Py_ssize_t *phases = <const Py_ssize_t *>cnp.PyArray_DATA(table)
+cdef void describe(Conv *cv, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y, Py_ssize_t groups,
+                   bint channels_last, bint adjoint) noexcept:
     cdef Py_ssize_t real_size = sizeof(real)
-    cdef int c_axis = x.ndim - 1 if channels_last else 1, k_axis, failed
+    cdef int c_axis = x.ndim - 1 if channels_last else 1, k_axis
     describe_spatial(cv.axis, x, y, channels_last)
     k_axis = describe_weight(cv.axis, weight, x.ndim - 2, cv.w_tile)
-    cv.batch, cv.groups, cv.add, cv.blocks = x.shape[0], groups, add, blocks
+    cv.batch, cv.groups, cv.add, cv.blocks, cv.spread = x.shape[0], groups, False, False, False
     cv.x_n, cv.x_c = x.strides[0] // real_size, x.strides[c_axis] // real_size
     cv.y_n, cv.y_c = y.strides[0] // real_size, y.strides[c_axis] // real_size
     cv.n_out, cv.n_sum = weight.shape[k_axis] // groups, weight.shape[k_axis + 1]
@@ -475,7 +470,26 @@ def conv(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y, cnp
     cv.x, cv.y = <const real *>cnp.PyArray_DATA(x), <real *>cnp.PyArray_DATA(y)
     cv.w = <const real *>cnp.PyArray_DATA(weight)
     cv.bias = <const real *>cnp.PyArray_DATA(bias) if bias is not None else NULL
+
+
+cdef int run_conv(const Conv *cv, cnp.ndarray table, int n_threads) except -1:
+    cdef int failed
     with nogil:
-        failed = run_phases(&cv, phases, n_threads)
+        failed = run_phases(cv, <const Py_ssize_t *>cnp.PyArray_DATA(table), n_threads)
     if failed:
         raise MemoryError("cyconv: no memory for the scratch of the convolution")
+    return 0
+
+
+def conv(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y, cnp.ndarray table, Py_ssize_t groups,
+         bint channels_last, bint adjoint, bint add, int n_threads):
+    """Write the convolution of x with weight into y, or ``add`` it to y.
+
+    ``adjoint`` exchanges the roles of the input and output channels of ``weight``, which may have a
+    tile axis before these for every spatial axis. ``table`` is `_geometry.table_of` phases; outputs
+    that it does not list keep what y holds.
+    """
+    cdef Conv cv
+    describe(&cv, x, weight, bias, y, groups, channels_last, adjoint)
+    cv.add = add
+    run_conv(&cv, table, n_threads)

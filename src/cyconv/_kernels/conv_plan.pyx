@@ -17,12 +17,14 @@ cdef enum Mode:
 
 cdef struct Conv:
     Axis axis[3]
+    Pooled pooled                        # of the outputs or, in the adjoint, of what is summed; blocks only
     Py_ssize_t batch, groups
     Py_ssize_t n_sum, n_out              # channels summed and produced, per group
     Py_ssize_t x_n, x_c, y_n, y_c, w_group, w_out, w_sum
     Py_ssize_t w_tile[3]                 # from the weights of one tile to the next
     bint add                             # to what y holds
-    bint blocks                          # a cell of x and y is a block of samples, see blocks.pyx
+    bint blocks                          # a cell of x and y is a block of samples, see blocks.pyx,
+    bint spread                          # and x the gradient of pooled outputs
     const real *x
     const real *w
     const real *bias
@@ -131,6 +133,7 @@ cdef void share_out(const Conv *cv, int n_threads, Py_ssize_t n_panels, Plan *pl
     """Choose the outputs of an item and how many threads divide the items and the panels."""
     cdef Py_ssize_t positions = cv.batch * cv.axis[0].n_out * cv.axis[1].n_out * cv.axis[2].n_out
     cdef Py_ssize_t units = cv.groups * n_panels, rows, best = 1, parts, depth
+    cdef int i
     cdef double cost, lowest = 0
     cdef Box box
     plan.unit_parts = 1
@@ -140,9 +143,7 @@ cdef void share_out(const Conv *cv, int n_threads, Py_ssize_t n_panels, Plan *pl
     plan.item_parts = n_threads // plan.unit_parts
     plan.input_size = 0
     if plan.mode == BLOCK_VECTORS:
-        plan.item_shape[0] = ceil_div(cv.batch, blocks_at_once())
-        plan.item_shape[1], plan.item_shape[2], plan.item_shape[3] = cv.axis[0].n_out, cv.axis[1].n_out, 1
-        plan.n_items = plan.item_shape[0] * plan.item_shape[1] * plan.item_shape[2]
+        share_out_blocks(cv, plan)
         return
     if plan.mode == SAMPLE_TILES:
         parts = ceil_div(cv.batch, max_p(plan.V))

@@ -33,6 +33,7 @@ cdef struct Gradient:
     const real *dy
     real *dw
     real *db
+    Pooled pooled                        # of the outputs; blocks only
     bint in_blocks                       # a cell of dy is a block of samples, see blocks.pyx,
     bint x_in_blocks                     # and one of x too
     int V
@@ -127,21 +128,34 @@ cdef bint pack_dy(const Gradient *g, const real *dy, Py_ssize_t n_k, const Box *
     return finite
 
 
+cdef inline Py_ssize_t place_of_dy(const Gradient *g, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w, Py_ssize_t *name) noexcept nogil:
+    """Where the gradient of an output on blocks is, or of the maximum that it may be, as tap ``name``."""
+    if g.pooled.taps != NULL:
+        return find(&g.pooled, d, h, w, name)
+    return d * g.axis[0].y + h * g.axis[1].y + w * g.axis[2].y
+
+
+cdef inline vec load_dy(const Gradient *g, const real *dy, Py_ssize_t name) noexcept nogil:
+    return at_tap(dy, g.pooled.taps + (dy - g.dy), name) if g.pooled.taps != NULL else load(dy)
+
+
 cdef bint pack_dy_of_block(const Gradient *g, const real *dy, Py_ssize_t n_k, const Box *box, real *packed, real *bias) noexcept nogil:
     cdef Py_ssize_t cells = box.n_out[0] * box.n_out[1] * box.n_out[2], o = 0, d, h, w, v, i, k
-    cdef const real *at
+    cdef Py_ssize_t at, name = 0
     cdef vec rows[LANES]
     cdef vec total
     cdef vec bad = splat(0)
     for d in range(box.n_out[0]):
         for h in range(box.n_out[1]):
             for w in range(box.n_out[2]):
-                at = dy + (box.out[0] + d) * g.axis[0].y + (box.out[1] + h) * g.axis[1].y + (box.out[2] + w) * g.axis[2].y
+                at = place_of_dy(g, box.out[0] + d, box.out[1] + h, box.out[2] + w, &name)
                 for v in range(g.V):
                     total = load(bias + v * LANES)
                     for i in range(SAMPLES // LANES):
                         for k in range(LANES):
-                            rows[k] = load(at + (v * LANES + k) * g.dy_c + i * LANES) if v * LANES + k < n_k else splat(0)
+                            rows[k] = splat(0)
+                            if v * LANES + k < n_k:
+                                rows[k] = load_dy(g, dy + at + (v * LANES + k) * g.dy_c + i * LANES, name)
                         transpose(rows)
                         for k in range(LANES):
                             total = total + rows[k]
@@ -431,18 +445,19 @@ cdef int run_gradient_phases(const Gradient *whole, const Py_ssize_t *table, int
 
 
 def conv_grad_weight(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dw, cnp.ndarray db, cnp.ndarray table, Py_ssize_t groups,
-                     bint channels_last, int n_threads, int blocks=0):
+                     bint channels_last, int n_threads, int blocks=0, cnp.ndarray taps=None, tuple cells=None):
     """Write the gradient with respect to weight into dw and, unless None, to bias into db.
 
     ``table`` is `_geometry.table_of` the forward phases, one of them if there is db; taps that it does
     not list keep what dw holds. ``blocks``: 1 when dy and x, 2 when only dy
-    are the first samples of blocks.
+    are the first samples of blocks. With taps and cells, see `Pooled`, dy is the gradient of maxima.
     """
     cdef Gradient g
     cdef const Py_ssize_t *phases = <const Py_ssize_t *>cnp.PyArray_DATA(table)
     cdef Py_ssize_t real_size = sizeof(real)
     cdef int c_axis = x.ndim - 1 if channels_last else 1, k_axis, failed
     describe_spatial(g.axis, x, dy, channels_last)
+    set_pooled(&g.pooled, taps, cells)
     k_axis = describe_weight(g.axis, dw, x.ndim - 2, g.dw_tile)
     g.batch, g.groups, g.in_blocks, g.x_in_blocks = x.shape[0], groups, blocks > 0, blocks == 1
     g.n_c, g.n_k = dw.shape[k_axis + 1], dw.shape[k_axis] // groups

@@ -123,6 +123,23 @@ cdef void copy_slab(const Slab *slab, const real *x, Py_ssize_t x_c, Py_ssize_t 
                         out += SAMPLES
 
 
+cdef void copy_dy(const Gradient *g, const Box *box, Py_ssize_t k, int channels, real *out) noexcept nogil:
+    """The same of dy, spread over the outputs if it is that of maxima."""
+    cdef Py_ssize_t n, d, h, w, at, name = 0
+    cdef const real *dy
+    cdef int c, v
+    for c in range(channels):
+        for n in range(box.n_samples):
+            dy = g.dy + (k + c) * g.dy_c + (box.sample + n) * g.dy_n
+            for d in range(box.out[0], box.out[0] + box.n_out[0]):
+                for h in range(box.out[1], box.out[1] + box.n_out[1]):
+                    for w in range(box.out[2], box.out[2] + box.n_out[2]):
+                        at = place_of_dy(g, d, h, w, &name)
+                        for v in range(SAMPLES // LANES):
+                            store(out + v * LANES, load_dy(g, dy + at + v * LANES, name))
+                        out += SAMPLES
+
+
 cdef void slabs_of(const Gradient *g, const Box *box, Slab *dy, Slab *x) noexcept nogil:
     """What a chunk needs of dy, and of x for all taps."""
     cdef const Axis *axis
@@ -224,7 +241,6 @@ cdef void block_gradient_task(const Gradient *g, Py_ssize_t unit, Py_ssize_t c0,
     cdef Split lots = split_evenly(n_c, max_rights())
     cdef Py_ssize_t chunk, tap, c, k = unit * g.n_k + k0, i, j
     cdef Py_ssize_t x_steps[3]
-    cdef Py_ssize_t dy_steps[3]
     cdef real *sums = scratch
     cdef real *bias = sums + n_c * g.n_taps * A * SAMPLES
     cdef real *dy_slab = bias + A * SAMPLES
@@ -238,12 +254,12 @@ cdef void block_gradient_task(const Gradient *g, Py_ssize_t unit, Py_ssize_t c0,
     cdef Box box
     memset(sums, 0, (n_c * g.n_taps + 1) * A * SAMPLES * sizeof(real))
     for i in range(3):
-        x_steps[i], dy_steps[i] = g.axis[i].x, g.axis[i].y
+        x_steps[i] = g.axis[i].x
     t.sum_k, t.sum_c = n_c * g.n_taps * SAMPLES, g.n_taps * SAMPLES
     for chunk in range(g.n_chunks):
         gradient_box(g, chunk, &box)
         slabs_of(g, &box, &dy_part, &x_part)
-        copy_slab(&dy_part, g.dy + box.sample * g.dy_n + k * g.dy_c, g.dy_c, g.dy_n, dy_steps, A, box.n_samples, dy_slab)
+        copy_dy(g, &box, k, A, dy_slab)
         copy_slab(&x_part, g.x + box.sample * g.x_n + (unit * g.n_c + c0) * g.x_c, g.x_c, g.x_n, x_steps, n_c,
                   box.n_samples, x_slab)
         for a in range(A):

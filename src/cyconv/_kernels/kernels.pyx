@@ -7,6 +7,7 @@ cimport numpy as cnp
 include "tile.pyx"
 include "slide.pyx"
 include "window.pyx"
+include "pooled.pyx"
 include "conv_plan.pyx"
 include "conv_pack.pyx"
 include "conv.pyx"
@@ -33,6 +34,7 @@ include "augment.pyx"
 cnp.import_array()
 
 lanes = LANES
+sum_terms = SUM_BLOCK        # so many are summed without waiting in memory
 
 
 def fma_work(Py_ssize_t steps, int n_threads):
