@@ -35,6 +35,9 @@ def networks():
     yield "max", [Conv(5, 3, padding="same"), ReLU(), MaxPool(2), Conv(17, 2, dilation=1), Tanh(), Flatten(), Dense(3)]
     yield "mean", [Conv(16, 2, stride=2), ReLU(), AvgPool(2, stride=1, padding=1), GlobalPool("avg"), Dense(3)]
     yield "groups", [Conv(6, 1), MinPool(2), Conv(4, 2, groups=2, bias=False), ReLU(), SumPool(2, stride=1), Dense(3)]
+    yield "maxima", [Conv(5, 2, padding=1), ReLU(), MaxPool(3), Conv(20, 2, padding=1, dilation=2), MaxPool(2), ReLU(),
+                     Conv(7, 1, bias=False), ReLU(), Dense(3)]
+    yield "sums", [Conv(600, 1), ReLU(), MaxPool(2), Conv(4, 2), ReLU(), MaxPool(2, stride=1), Conv(2, 1), Dense(3)]
     yield "filters", [Conv(40, 3, padding=1), ReLU(), Conv(33, 3, padding="same"), ReLU(), GlobalPool("max"), Dense(3)]
 
 
@@ -104,6 +107,19 @@ def test_gradients_are_exact_on_integers(block, every_isa, threads_at_any_size):
             dy = rng.integers(-2, 3, (n, *network.shapes[-1])).astype(dtype)
             found, expected = exact(network, x, dy)
             assert np.array_equal(found, expected), (seed, name, dtype, geometry)
+
+
+@pytest.mark.parametrize("filters", [3, 40])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_infinite_gradients_never_meet_the_border(filters, value, isa, dtype):
+    """An infinity times a zero of the border would be no number."""
+    x, _ = samples(SHAPES["2D"], 64, dtype)
+    network = network_of([Conv(filters, 3, padding="same"), Flatten()], x)
+    dy = np.zeros((64, filters, *x.shape[2:]), dtype)
+    dy[33, 1, 0, 0] = dy[5, 2, -1, 3] = value
+    with np.errstate(invalid="ignore"):
+        found, expected = exact(network, x, dy.reshape(64, -1))
+    assert np.array_equal(found, expected, equal_nan=True)
 
 
 def test_networks_of_convolutions_run_on_blocks_when_two_or_more_are_filled():

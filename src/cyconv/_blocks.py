@@ -10,7 +10,7 @@ A convolution takes along a pooling into maxima and a rectifier that follow it: 
 
 The last block may hold places without a sample. They start as zeros and have zero gradients.
 
-Every map has memory of its own, written by the same threads in every step. Sharing it between layers saved a
+Every map that comes to memory has its own, written by the same threads in every step. Sharing it between layers saved a
 quarter but cost half of what a second thread gains: cells moved from the cache of one processor to the other's.
 """
 
@@ -62,15 +62,15 @@ def runs_on_blocks(layer, shape, n, dtype):
 
 
 def window_of(layer, map_shape):
-    """Sizes of the windows of a maximum that tile a map and may leave its end out, else None."""
+    """Sizes of the windows of a maximum that tile a map but for its end, else None."""
     if type(layer) is not MaxPool:
         return None
     found = layer_windows("Sequential", layer, map_shape)
     sizes = tuple(w.kernel for w in found)
-    is_tiling = all(w.stride == w.kernel and w.dilation == 1 and w.low == w.high == 0 for w in found)
     outputs = tuple(n // size for n, size in zip(map_shape[1:], sizes))
-    whole = is_tiling and prod(sizes) < BYTE_TAPS and outputs == layer.output_shape(map_shape)[1:] and prod(outputs)
-    return sizes if whole else None
+    apart = all(w.stride == w.kernel and w.dilation == 1 and w.low == w.high == 0 for w in found)
+    fits = 0 not in outputs and outputs == layer.output_shape(map_shape)[1:]
+    return sizes if apart and fits and prod(sizes) < BYTE_TAPS else None
 
 
 class Blocks:
@@ -81,7 +81,6 @@ class Blocks:
         self.samples = samples_of(dtype)
         self.kernels = _kernels.kernels[dtype]
         self.count = -(-n // self.samples)
-        self.keeps_batch, self.batch = False, None    # from entering until the gradient that needs it
         self.taken = set()                            # places of layers that run in the convolution before them
 
     def shape(self, map_shape):
@@ -103,8 +102,6 @@ class Blocks:
         n_threads = self.team(y.size)
 
         def run(x, params, rng=None):
-            if self.keeps_batch:
-                self.batch = np.moveaxis(x, -1, 1) if channels_last else x
             self.kernels.to_blocks(np.ascontiguousarray(x).reshape(rows), flat, n_threads)
             return y, None
 
@@ -181,13 +178,11 @@ class Blocks:
         y = self.empty(self.shapes[end])
         y_cells = cells(y, n_out)
         dx = self.empty(map_shape) if mode.training and mode.needs_input_grad else None
+        dx_cells = None if dx is None else cells(dx, n_in)
         taps, places = None, None
         if mode.training and end > place + 1:
             taps, places = cells(np.zeros(y.shape, np.uint8), n_out), tap_places(after[1:], window, y_cells)
         window = (1,) * (3 - len(window)) + window
-        # The first layer has its input in rows of pixels too, which are better for many filters of few channels.
-        of_batch = place == 0 and n_out // groups >= self.samples
-        self.keeps_batch |= of_batch and mode.training
 
         def run(x, params, rng=None):
             weight = params["weight"]
@@ -199,16 +194,13 @@ class Blocks:
                 dy_cells = cells(dy, n_out)
                 if not plan.reaches_all_taps:
                     gradients["weight"][...] = 0
-                kernels.conv_grad_weight(dy_cells, self.batch if of_batch else x_cells, gradients["weight"],
-                                         gradients.get("bias"), plan.table, groups, False, n_threads, 1 + of_batch,
-                                         taps, places)
-                if of_batch:
-                    self.batch = None
+                kernels.conv_grad_weight(dy_cells, x_cells, gradients["weight"], gradients.get("bias"), plan.table,
+                                         groups, False, n_threads, True, taps, places)
                 if dx is not None:
                     if not plan.reaches_all_inputs:
                         dx.fill(0)
-                    kernels.conv_blocks_adjoint(dy_cells, weight, cells(dx, n_in), plan.adjoint_table, groups, taps,
-                                                places, n_threads)
+                    kernels.conv_blocks_adjoint(dy_cells, weight, dx_cells, plan.adjoint_table, groups, taps, places,
+                                                n_threads)
                 return dx
 
             return y, backward
@@ -230,4 +222,5 @@ def tap_places(sizes, window, maxima):
 
 def cells(blocks, channels):
     """The first samples of the blocks as (blocks, C, *spatial)."""
-    return np.moveaxis(blocks[..., :channels, 0], -1, 1)
+    last = blocks.ndim - 2
+    return blocks[..., :channels, 0].transpose(0, last, *range(1, last))

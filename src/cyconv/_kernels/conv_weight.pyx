@@ -34,8 +34,7 @@ cdef struct Gradient:
     real *dw
     real *db
     Pooled pooled                        # of the outputs; blocks only
-    bint in_blocks                       # a cell of dy is a block of samples, see blocks.pyx,
-    bint x_in_blocks                     # and one of x too
+    bint in_blocks                       # a cell of x and dy is a block of samples, see blocks.pyx
     int V
     Py_ssize_t width, panels             # packed output channels; panels of a group
     Py_ssize_t slots, block_slots        # shared out to the threads, or of each block
@@ -53,7 +52,7 @@ cdef void plan_gradient(Gradient *g, int n_threads) noexcept nogil:
     g.V = 2 if g.n_k > LANES else 1
     g.width = g.V * LANES
     g.panels = ceil_div(g.n_k, g.width)
-    if g.x_in_blocks:
+    if g.in_blocks:
         g.batch *= SAMPLES
     extents[0], extents[1], extents[2], extents[3] = g.batch, g.axis[0].n_out, g.axis[1].n_out, g.axis[2].n_out
     left = clip(extents[0] * extents[1] * extents[2] * extents[3] // BLOCK_SLOTS, MIN_CHUNK, CHUNK)
@@ -85,7 +84,7 @@ cdef void plan_gradient(Gradient *g, int n_threads) noexcept nogil:
 
 cdef inline Py_ssize_t sample_step(const Gradient *g) noexcept nogil:
     """From one sample of a chunk to the next in x."""
-    return 1 if g.x_in_blocks else g.x_n
+    return 1 if g.in_blocks else g.x_n
 
 
 cdef inline bint many_taps(const Gradient *g) noexcept nogil:
@@ -135,12 +134,13 @@ cdef inline Py_ssize_t place_of_dy(const Gradient *g, Py_ssize_t d, Py_ssize_t h
     return d * g.axis[0].y + h * g.axis[1].y + w * g.axis[2].y
 
 
-cdef inline vec load_dy(const Gradient *g, const real *dy, Py_ssize_t name) noexcept nogil:
-    return at_tap(dy, g.pooled.taps + (dy - g.dy), name) if g.pooled.taps != NULL else load(dy)
+cdef inline vec load_dy(const real *dy, const unsigned char *taps, Py_ssize_t at, Py_ssize_t name) noexcept nogil:
+    return at_tap(dy + at, taps + at, name) if taps != NULL else load(dy + at)
 
 
 cdef bint pack_dy_of_block(const Gradient *g, const real *dy, Py_ssize_t n_k, const Box *box, real *packed, real *bias) noexcept nogil:
     cdef Py_ssize_t cells = box.n_out[0] * box.n_out[1] * box.n_out[2], o = 0, d, h, w, v, i, k
+    cdef const unsigned char *taps = g.pooled.taps + (dy - g.dy) if g.pooled.taps != NULL else NULL
     cdef Py_ssize_t at, name = 0
     cdef vec rows[LANES]
     cdef vec total
@@ -155,7 +155,7 @@ cdef bint pack_dy_of_block(const Gradient *g, const real *dy, Py_ssize_t n_k, co
                         for k in range(LANES):
                             rows[k] = splat(0)
                             if v * LANES + k < n_k:
-                                rows[k] = load_dy(g, dy + at + (v * LANES + k) * g.dy_c + i * LANES, name)
+                                rows[k] = load_dy(dy, taps, at + (v * LANES + k) * g.dy_c + i * LANES, name)
                         transpose(rows)
                         for k in range(LANES):
                             total = total + rows[k]
@@ -311,7 +311,7 @@ cdef void sum_chunks(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, Py_ss
     for chunk in range(first, last):
         gradient_box(g, chunk, &box)
         finite = pack_dy(g, dy, n_k, &box, scratch, sums + channels * g.n_taps * g.width)
-        x = g.x + (box.sample // SAMPLES if g.x_in_blocks else box.sample) * g.x_n + (group * g.n_c + c) * g.x_c
+        x = g.x + (box.sample // SAMPLES if g.in_blocks else box.sample) * g.x_n + (group * g.n_c + c) * g.x_c
         if many_taps(g) and finite:
             add_many_tap_tiles(g, x, &box, scratch, x_scratch, sums)
         else:
@@ -426,7 +426,9 @@ cdef int run_gradient_phase(const Gradient *whole, const Py_ssize_t *table, Py_s
         g.dw += axis.tap_start * axis.w + axis.tile * g.dw_tile[i]
         axis.y *= axis.out_step
         axis.w *= axis.tap_step
-    return run_block_gradient(&g, n_threads) if g.x_in_blocks and g.n_k < SAMPLES else run_gradient(&g, n_threads)
+    if g.in_blocks and (g.n_k < SAMPLES or g.n_c < MANY_CHANNELS):
+        return run_block_gradient(&g, n_threads)
+    return run_gradient(&g, n_threads)
 
 
 cdef int run_gradient_phases(const Gradient *whole, const Py_ssize_t *table, int n_threads) noexcept nogil:
@@ -445,12 +447,11 @@ cdef int run_gradient_phases(const Gradient *whole, const Py_ssize_t *table, int
 
 
 def conv_grad_weight(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dw, cnp.ndarray db, cnp.ndarray table, Py_ssize_t groups,
-                     bint channels_last, int n_threads, int blocks=0, cnp.ndarray taps=None, tuple cells=None):
+                     bint channels_last, int n_threads, bint blocks=False, cnp.ndarray taps=None, tuple cells=None):
     """Write the gradient with respect to weight into dw and, unless None, to bias into db.
 
     ``table`` is `_geometry.table_of` the forward phases, one of them if there is db; taps that it does
-    not list keep what dw holds. ``blocks``: 1 when dy and x, 2 when only dy
-    are the first samples of blocks. With taps and cells, see `Pooled`, dy is the gradient of maxima.
+    not list keep what dw holds. ``blocks``: dy and x are the first samples of blocks; with taps and cells, see `Pooled`, dy is the gradient of maxima.
     """
     cdef Gradient g
     cdef const Py_ssize_t *phases = <const Py_ssize_t *>cnp.PyArray_DATA(table)
@@ -459,7 +460,7 @@ def conv_grad_weight(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dw, cnp.ndarray 
     describe_spatial(g.axis, x, dy, channels_last)
     set_pooled(&g.pooled, taps, cells)
     k_axis = describe_weight(g.axis, dw, x.ndim - 2, g.dw_tile)
-    g.batch, g.groups, g.in_blocks, g.x_in_blocks = x.shape[0], groups, blocks > 0, blocks == 1
+    g.batch, g.groups, g.in_blocks = x.shape[0], groups, blocks
     g.n_c, g.n_k = dw.shape[k_axis + 1], dw.shape[k_axis] // groups
     g.x_n, g.x_c = x.strides[0] // real_size, x.strides[c_axis] // real_size
     g.dy_n, g.dy_c = dy.strides[0] // real_size, dy.strides[c_axis] // real_size

@@ -2,17 +2,23 @@
 #
 #     dw[k, c, t, r, s] = sum over n, o of  dy[n, k, o] * x[n, c, cell(o, (t, r, s))]
 #
-# Lanes are samples, so nothing is transposed or padded: one tile multiplies up to 4 channels of dy
-# by 6 of x, both as vectors, at one tap, over the outputs of a chunk for which it is inside.
-# The sums of the samples of a block stay apart until the end, then add up in a balanced tree.
+# Lanes are samples, so nothing is transposed: one tile multiplies up to 4 channels of dy by up to 6
+# (channel, tap) pairs of x, both as vectors, over the outputs of a chunk. dy comes to scratch channel by
+# channel, spread over the outputs if it is the gradient of maxima; x with its border of zeros.
 #
-# Order of a sum: blocks, chunks, outputs in row-major order, for each of the SAMPLES places of a sample;
-# then the tree. It depends on shapes alone. Threads share out blocks of channels.
+# Loop nest of one thread: task = slot, output channels, channels; then block, chunk, lot of 4 output
+# channels, lot of pairs, outputs, pair. Order of a sum: blocks and outputs of a slot in row-major order, for
+# each of the SAMPLES places of a sample; then the places in a balanced tree, then the slots. It depends on
+# shapes alone.
 
 cdef enum:
-    NEAR_BLOCKS = 360     # of samples, 64 bytes each, that stay in first-level cache
-    MAX_LEFTS = 12        # channels of dy of a tile,
-    MAX_RIGHTS = 6        # and of x
+    CHUNK_OUTPUTS = 64    # whose dy of 4 channels, and the x of one, stay in first-level cache
+    SUM_BLOCKS = 4096     # sums of a task, 64 bytes each, that stay in second-level cache with
+    CHUNK_CHANNELS = 16   # so many channels of x and twice as many of dy of a chunk
+    SAMPLE_SLOTS = 16
+    SHARED_SUMS = 1 << 16 # largest gradient that is worth slots
+    MAX_LEFTS = 4         # channels of dy of a tile,
+    MAX_RIGHTS = 6        # and pairs
 
 cdef extern from "simd.h" nogil:
     enum: PRODUCTS
@@ -20,12 +26,11 @@ cdef extern from "simd.h" nogil:
     void sum_rows(vec *rows)
 
 cdef struct Products:
-    Py_ssize_t n[3]                 # outputs per axis: samples or D, H, W
-    Py_ssize_t dy[3]                # from one to the next
-    Py_ssize_t x[3]
+    Py_ssize_t n                    # outputs of the chunk, whose dy follow each other
+    const Py_ssize_t *cells         # where x is for each
     Py_ssize_t dy_off[MAX_LEFTS]    # of the channels
-    Py_ssize_t x_off[MAX_RIGHTS]
-    Py_ssize_t sum_k, sum_c         # between the sums of two channels of dy, of x
+    Py_ssize_t x_off[MAX_RIGHTS]    # of the pairs, whose sums follow each other
+    Py_ssize_t sum_k                # between the sums of two channels of dy
 
 
 cdef inline void products(const int A, const int B, const Products *t, const real *dy, const real *x, real *sums) noexcept nogil:
@@ -33,39 +38,37 @@ cdef inline void products(const int A, const int B, const Products *t, const rea
     cdef vec acc[PRODUCTS]
     cdef vec held[MAX_RIGHTS]
     cdef vec other
-    cdef Py_ssize_t v, i0, i1, n2 = t.n[2], dy2 = t.dy[2], x2 = t.x[2]
+    cdef Py_ssize_t v, i
+    cdef const Py_ssize_t *cells = t.cells
     cdef const real *pdy
     cdef const real *px
     cdef int a, b
     for v in range(SAMPLES // LANES):
         for a in range(A):
             for b in range(B):
-                acc[a * B + b] = load(sums + a * t.sum_k + b * t.sum_c)
-        for i0 in range(t.n[0]):
-            for i1 in range(t.n[1]):
-                pdy = dy + i0 * t.dy[0] + i1 * t.dy[1]
-                px = x + i0 * t.x[0] + i1 * t.x[1]
-                for _ in range(n2):
-                    reread_products(&t)
-                    if A < B:
-                        for a in range(A):
-                            held[a] = load(pdy + t.dy_off[a])
-                        for b in range(B):
-                            other = load(px + t.x_off[b])
-                            for a in range(A):
-                                acc[a * B + b] = acc[a * B + b] + held[a] * other
-                    else:
-                        for b in range(B):
-                            held[b] = load(px + t.x_off[b])
-                        for a in range(A):
-                            other = load(pdy + t.dy_off[a])
-                            for b in range(B):
-                                acc[a * B + b] = acc[a * B + b] + other * held[b]
-                    pdy += dy2
-                    px += x2
+                acc[a * B + b] = load(sums + a * t.sum_k + b * SAMPLES)
+        pdy = dy
+        for i in range(t.n):
+            px = x + cells[i]
+            reread_products(&t)
+            if A < B:
+                for a in range(A):
+                    held[a] = load(pdy + t.dy_off[a])
+                for b in range(B):
+                    other = load(px + t.x_off[b])
+                    for a in range(A):
+                        acc[a * B + b] = acc[a * B + b] + held[a] * other
+            else:
+                for b in range(B):
+                    held[b] = load(px + t.x_off[b])
+                for a in range(A):
+                    other = load(pdy + t.dy_off[a])
+                    for b in range(B):
+                        acc[a * B + b] = acc[a * B + b] + other * held[b]
+            pdy += SAMPLES
         for a in range(A):
             for b in range(B):
-                store(sums + a * t.sum_k + b * t.sum_c, acc[a * B + b] + splat(0))     # as in `tile`: no -0.0
+                store(sums + a * t.sum_k + b * SAMPLES, acc[a * B + b] + splat(0))     # as in `tile`: no -0.0
         dy += LANES
         x += LANES
         sums += LANES
@@ -77,14 +80,6 @@ cdef inline void products_with(const int B, int A, const Products *t, const real
     elif A == 2: products(2, B, t, dy, x, sums)
     elif A == 3 and 3 * B <= PRODUCTS: products(3, B, t, dy, x, sums)
     elif A == 4 and 4 * B <= PRODUCTS: products(4, B, t, dy, x, sums)
-    elif A == 5 and 5 * B <= PRODUCTS: products(5, B, t, dy, x, sums)
-    elif A == 6 and 6 * B <= PRODUCTS: products(6, B, t, dy, x, sums)
-    elif A == 7 and 7 * B <= PRODUCTS: products(7, B, t, dy, x, sums)
-    elif A == 8 and 8 * B <= PRODUCTS: products(8, B, t, dy, x, sums)
-    elif A == 9 and 9 * B <= PRODUCTS: products(9, B, t, dy, x, sums)
-    elif A == 10 and 10 * B <= PRODUCTS: products(10, B, t, dy, x, sums)
-    elif A == 11 and 11 * B <= PRODUCTS: products(11, B, t, dy, x, sums)
-    elif A == 12 and 12 * B <= PRODUCTS: products(12, B, t, dy, x, sums)
 
 
 cdef void run_products(int A, int B, const Products *t, const real *dy, const real *x, real *sums) noexcept nogil:
@@ -99,98 +94,119 @@ cdef void run_products(int A, int B, const Products *t, const real *dy, const re
 # ---------------------------------------------------------------- one chunk
 
 cdef struct Slab:
-    # The part of an array that a chunk needs, cell by cell as in scratch: (channels, samples, D, H, W, SAMPLES).
+    # The cells of x that the outputs of a chunk read, (channels, D, H, W, SAMPLES) with zeros where there are none.
     Py_ssize_t first[3]             # cell of each axis
     Py_ssize_t n[3]
-    Py_ssize_t cells                # of a channel
+    Py_ssize_t step[3]              # reals from one to the next
+    Py_ssize_t block, channel
 
 
-cdef void copy_slab(const Slab *slab, const real *x, Py_ssize_t x_c, Py_ssize_t x_n, const Py_ssize_t *steps,
-                    Py_ssize_t channels, Py_ssize_t n_samples, real *out) noexcept nogil:
-    """Cells far apart cost the tiles a page each; copied they follow each other."""
-    cdef Py_ssize_t c, n, d, h, w, v
-    cdef const real *row
-    x += slab.first[0] * steps[0] + slab.first[1] * steps[1] + slab.first[2] * steps[2]
-    for c in range(channels):
-        for n in range(n_samples):
-            for d in range(slab.n[0]):
-                for h in range(slab.n[1]):
-                    row = x + c * x_c + n * x_n + d * steps[0] + h * steps[1]
-                    for w in range(slab.n[2]):
-                        for v in range(SAMPLES // LANES):
-                            store(out + v * LANES, load(row + v * LANES))
-                        row += steps[2]
-                        out += SAMPLES
+cdef inline Py_ssize_t cells_of_chunk(const Axis *axis, Py_ssize_t n_out) noexcept nogil:
+    return (n_out - 1) * axis.stride + (axis.n_taps - 1) * axis.step + 1
 
 
-cdef void copy_dy(const Gradient *g, const Box *box, Py_ssize_t k, int channels, real *out) noexcept nogil:
-    """The same of dy, spread over the outputs if it is that of maxima."""
-    cdef Py_ssize_t n, d, h, w, at, name = 0
-    cdef const real *dy
-    cdef int c, v
-    for c in range(channels):
-        for n in range(box.n_samples):
-            dy = g.dy + (k + c) * g.dy_c + (box.sample + n) * g.dy_n
-            for d in range(box.out[0], box.out[0] + box.n_out[0]):
-                for h in range(box.out[1], box.out[1] + box.n_out[1]):
-                    for w in range(box.out[2], box.out[2] + box.n_out[2]):
-                        at = place_of_dy(g, d, h, w, &name)
-                        for v in range(SAMPLES // LANES):
-                            store(out + v * LANES, load_dy(g, dy + at + v * LANES, name))
-                        out += SAMPLES
-
-
-cdef void slabs_of(const Gradient *g, const Box *box, Slab *dy, Slab *x) noexcept nogil:
-    """What a chunk needs of dy, and of x for all taps."""
-    cdef const Axis *axis
-    cdef Py_ssize_t first, last
-    cdef int i
-    dy.cells = x.cells = box.n_samples
-    for i in range(3):
-        axis = &g.axis[i]
-        first = axis.start + box.out[i] * axis.stride
-        last = first + (box.n_out[i] - 1) * axis.stride + (axis.n_taps - 1) * axis.step + 1
-        dy.first[i], dy.n[i] = box.out[i], box.n_out[i]
-        x.first[i] = clip(first, 0, axis.n_in)
-        x.n[i] = clip(last, x.first[i], axis.n_in) - x.first[i]
-        dy.cells *= dy.n[i]
-        x.cells *= x.n[i]
-
-
-cdef bint set_products(const Gradient *g, const Box *box, const Slab *slab, Py_ssize_t tap, Products *t, const real **dy, const real **x) noexcept nogil:
-    """Point a tile at the outputs of a chunk for which ``tap`` is inside; False when there are none."""
-    cdef const Axis *axis
-    cdef Py_ssize_t start, first, last, dy_step = SAMPLES, x_step = SAMPLES
-    cdef int i
+cdef void copy_x(const Gradient *g, const Box *box, Py_ssize_t channel, Py_ssize_t channels, Slab *slab, real *out) noexcept nogil:
+    cdef const Axis *axes = &g.axis[0]
+    cdef const real *x
+    cdef Py_ssize_t step = SAMPLES, c, d, h, w, i, left, right
     for i in range(2, -1, -1):
-        axis = &g.axis[i]
-        start = axis.start + box.out[i] * axis.stride + tap % axis.n_taps * axis.step
-        tap //= axis.n_taps
-        first = first_inside(start, axis.stride, 0, box.n_out[i])
-        last = first_inside(start, axis.stride, axis.n_in, box.n_out[i])
-        if first >= last:
-            return False
-        t.n[i], t.dy[i], t.x[i] = last - first, dy_step, axis.stride * x_step
-        dy[0] += first * dy_step
-        x[0] += (start + first * axis.stride - slab.first[i]) * x_step
-        dy_step *= box.n_out[i]
-        x_step *= slab.n[i]
-    if box.n_samples > 1:       # of one depth each
-        t.n[0], t.dy[0], t.x[0] = box.n_samples, dy_step, x_step
-    return True
+        slab.first[i] = axes[i].start + box.out[i] * axes[i].stride
+        slab.n[i], slab.step[i] = cells_of_chunk(&axes[i], box.n_out[i]), step
+        step *= slab.n[i]
+    slab.block, slab.channel = step, step * box.n_samples
+    left = clip(-slab.first[2], 0, slab.n[2])
+    right = clip(axes[2].n_in - slab.first[2], left, slab.n[2])
+    for c in range(channels * box.n_samples):
+        for d in range(slab.first[0], slab.first[0] + slab.n[0]):
+            for h in range(slab.first[1], slab.first[1] + slab.n[1]):
+                if not (0 <= d < axes[0].n_in and 0 <= h < axes[1].n_in):
+                    memset(out, 0, slab.step[1] * sizeof(real))
+                    out += slab.step[1]
+                    continue
+                x = (g.x + (box.sample + c % box.n_samples) * g.x_n + (channel + c // box.n_samples) * g.x_c + d * axes[0].x
+                     + h * axes[1].x + (slab.first[2] + left) * axes[2].x)
+                memset(out, 0, left * SAMPLES * sizeof(real))
+                for w in range(left, right):
+                    for i in range(SAMPLES // LANES):
+                        store(out + w * SAMPLES + i * LANES, load(x + i * LANES))
+                    x += axes[2].x
+                memset(out + right * SAMPLES, 0, (slab.n[2] - right) * SAMPLES * sizeof(real))
+                out += slab.step[1]
 
 
-cdef void add_to_bias(const real *dy, Py_ssize_t cells, int A, real *sums) noexcept nogil:
-    """sums[a] += dy[a] over the cells of a slab."""
-    cdef vec total
-    cdef Py_ssize_t i
-    cdef int a, v
-    for a in range(A):
-        for v in range(SAMPLES // LANES):
-            total = load(sums + a * SAMPLES + v * LANES)
-            for i in range(cells):
-                total = total + load(dy + (a * cells + i) * SAMPLES + v * LANES)
-            store(sums + a * SAMPLES + v * LANES, total)
+cdef void copy_dy(const Gradient *g, const Box *box, Py_ssize_t channel, Py_ssize_t channels, Py_ssize_t pitch, real *out) noexcept nogil:
+    """out[channel, block, o]"""
+    cdef const real *dy = g.dy
+    cdef const unsigned char *taps = g.pooled.taps
+    cdef Py_ssize_t dy_c = g.dy_c, n, d, h, w, c, v, at, name = 0
+    for n in range(box.sample, box.sample + box.n_samples):
+        for d in range(box.out[0], box.out[0] + box.n_out[0]):
+            for h in range(box.out[1], box.out[1] + box.n_out[1]):
+                for w in range(box.out[2], box.out[2] + box.n_out[2]):
+                    at = place_of_dy(g, d, h, w, &name) + n * g.dy_n + channel * dy_c
+                    for c in range(channels):
+                        for v in range(SAMPLES // LANES):
+                            store(out + c * pitch + v * LANES, load_dy(dy, taps, at + v * LANES, name))
+                        at += dy_c
+                    out += SAMPLES
+
+
+cdef void place_outputs(const Gradient *g, const Box *box, const Slab *slab, Py_ssize_t *cells) noexcept nogil:
+    """Where in a slab the first tap of each output of a chunk is."""
+    cdef Py_ssize_t n, d, h, w
+    for n in range(box.n_samples):
+        for d in range(box.n_out[0]):
+            for h in range(box.n_out[1]):
+                for w in range(box.n_out[2]):
+                    cells[0] = (n * slab.block + d * g.axis[0].stride * slab.step[0] + h * g.axis[1].stride * slab.step[1]
+                                + w * g.axis[2].stride * slab.step[2])
+                    cells += 1
+
+
+cdef void place_pairs(const Gradient *g, const Slab *slab, Py_ssize_t channels, Py_ssize_t *pairs) noexcept nogil:
+    """Where in a slab the first output of a chunk has each (channel, tap); behind them the ones."""
+    cdef Py_ssize_t c, t, r, s
+    for c in range(channels):
+        for t in range(g.axis[0].n_taps):
+            for r in range(g.axis[1].n_taps):
+                for s in range(g.axis[2].n_taps):
+                    pairs[0] = (c * slab.channel + t * g.axis[0].step * slab.step[0] + r * g.axis[1].step * slab.step[1]
+                                + s * g.axis[2].step * slab.step[2])
+                    pairs += 1
+    pairs[0] = channels * slab.channel
+
+
+cdef void add_products(int A, Py_ssize_t n_pairs, const Py_ssize_t *pairs, Products *t, const real *dy, const real *x, real *sums) noexcept nogil:
+    """All pairs of a chunk with A channels of dy."""
+    cdef Split lots = split_evenly(n_pairs, min(<Py_ssize_t>MAX_RIGHTS, PRODUCTS // A))
+    cdef Py_ssize_t pair = 0, i, j, b
+    for i in range(2):
+        for j in range(lots.count[i]):
+            for b in range(lots.P[i]):
+                t.x_off[b] = pairs[pair + b]
+            run_products(A, lots.P[i], t, dy, x, sums + pair * SAMPLES)
+            pair += lots.P[i]
+
+
+cdef void add_inner_products(const Gradient *g, const Box *box, const Slab *slab, int A, Py_ssize_t n_pairs, const Py_ssize_t *pairs,
+                             Products *t, const real *dy, const real *x, real *sums) noexcept nogil:
+    """The same without the zeros of the border, which times infinity are no numbers: output by output."""
+    cdef Products one = t[0]
+    cdef Py_ssize_t pair, i, tap, o
+    cdef bint inside
+    cdef int axis
+    one.n = 1
+    for pair in range(n_pairs):
+        one.x_off[0] = pairs[pair]
+        for i in range(t.n):
+            one.cells = t.cells + i
+            tap, o, inside = pair % g.n_taps, i, True
+            for axis in range(2, -1, -1):
+                inside = inside and 0 <= (slab.first[axis] + o % box.n_out[axis] * g.axis[axis].stride
+                                          + tap % g.axis[axis].n_taps * g.axis[axis].step) < g.axis[axis].n_in
+                o, tap = o // box.n_out[axis], tap // g.axis[axis].n_taps
+            if inside or pair == n_pairs - 1:
+                run_products(A, 1, &one, dy + i * SAMPLES, x, sums + pair * SAMPLES)
 
 
 # ---------------------------------------------------------------- sums of places, and sharing out
@@ -215,78 +231,105 @@ cdef inline vec sums_of_blocks(const real *sums, Py_ssize_t n) noexcept nogil:
     return rows[0] + splat(0)        # a sum of zeros is +0
 
 
-cdef void put_block_gradient(const Gradient *g, real *dw, Py_ssize_t n, const real *sums) noexcept nogil:
-    """dw[c, tap] = sums[c, tap] of one output channel, n in all."""
-    cdef Py_ssize_t i, j, tap, row, n_s = g.axis[2].n_taps, n_r = g.axis[1].n_taps
-    cdef Py_ssize_t n_taps[3]
-    cdef real cells[LANES]
-    cdef bint adjacent
-    for i in range(3):
-        n_taps[i] = g.axis[i].n_taps
-    adjacent = g.dw_c == g.n_taps and tap_step(g.axis, n_taps) == 1
-    for row in range(ceil_div(n, LANES)):
-        i = row * LANES
-        if adjacent:
-            store_part(dw + i, sums_of_blocks(sums + i * SAMPLES, n - i), min(n - i, <Py_ssize_t>LANES))
-            continue
-        store(cells, sums_of_blocks(sums + i * SAMPLES, n - i))
-        for j in range(i, min(n, i + LANES)):
-            tap = j % g.n_taps
-            dw[j // g.n_taps * g.dw_c + tap // (n_s * n_r) * g.axis[0].w + tap // n_s % n_r * g.axis[1].w
-               + tap % n_s * g.axis[2].w] = cells[j - i]
+cdef struct Shares:
+    # How the work is cut: slots of blocks, parts of the output channels and of the channels of a group.
+    Py_ssize_t slots, k_parts, c_parts
+    Py_ssize_t row                  # sums of an output channel in a slot: of its pairs, then of its bias
+    Py_ssize_t sums_size, x_size, dy_size    # reals of scratch
 
 
-cdef void block_gradient_task(const Gradient *g, Py_ssize_t unit, Py_ssize_t c0, Py_ssize_t n_c, Py_ssize_t k0, int A, real *scratch) noexcept nogil:
-    """The gradients of A output and n_c input channels of a group, from k0 and c0 on."""
-    cdef Split lots = split_evenly(n_c, max_rights())
-    cdef Py_ssize_t chunk, tap, c, k = unit * g.n_k + k0, i, j
-    cdef Py_ssize_t x_steps[3]
-    cdef real *sums = scratch
-    cdef real *bias = sums + n_c * g.n_taps * A * SAMPLES
-    cdef real *dy_slab = bias + A * SAMPLES
-    cdef real *x_slab = dy_slab + g.dy_size
-    cdef const real *dy
-    cdef const real *x
-    cdef bint with_bias = g.db != NULL and c0 == 0
-    cdef int a, B
-    cdef Slab dy_part, x_part
+cdef void add_chunk(const Gradient *g, const Box *box, Py_ssize_t channel, Py_ssize_t n_c, Py_ssize_t k0, Py_ssize_t n_k, bint careful,
+                    real *sums, real *x, real *dy) noexcept nogil:
+    """sums[k, pair] of a chunk; the last pair is 1, for the bias."""
+    cdef Split lots = split_evenly(n_k, MAX_LEFTS)
+    cdef Py_ssize_t n_pairs = n_c * g.n_taps + 1, i, j
+    cdef Py_ssize_t *pairs = <Py_ssize_t *>(dy + n_k * CHUNK_OUTPUTS * SAMPLES)
+    cdef Py_ssize_t cells[CHUNK_OUTPUTS]
     cdef Products t
+    cdef Slab slab
+    t.sum_k, t.cells = n_pairs * SAMPLES, cells
+    t.n = box.n_samples * box.n_out[0] * box.n_out[1] * box.n_out[2]
+    copy_x(g, box, channel, n_c, &slab, x)
+    fill_cells(x + n_c * slab.channel, slab.channel, 1)
+    copy_dy(g, box, k0, n_k, t.n * SAMPLES, dy)
+    place_pairs(g, &slab, n_c, pairs)
+    place_outputs(g, box, &slab, cells)
+    for i in range(MAX_LEFTS):
+        t.dy_off[i] = i * t.n * SAMPLES
+    for i in range(2):
+        for j in range(lots.count[i]):
+            if careful:
+                add_inner_products(g, box, &slab, lots.P[i], n_pairs, pairs, &t, dy, x, sums)
+            else:
+                add_products(lots.P[i], n_pairs, pairs, &t, dy, x, sums)
+            dy += lots.P[i] * t.n * SAMPLES
+            sums += lots.P[i] * t.sum_k
+
+
+cdef void add_blocks(const Gradient *g, Py_ssize_t first, Py_ssize_t last, Py_ssize_t channel, Py_ssize_t n_c, Py_ssize_t k0,
+                     Py_ssize_t n_k, bint careful, real *sums, real *x, real *dy) noexcept nogil:
+    cdef Py_ssize_t block = first, chunk
     cdef Box box
-    memset(sums, 0, (n_c * g.n_taps + 1) * A * SAMPLES * sizeof(real))
-    for i in range(3):
-        x_steps[i] = g.axis[i].x
-    t.sum_k, t.sum_c = n_c * g.n_taps * SAMPLES, g.n_taps * SAMPLES
-    for chunk in range(g.n_chunks):
-        gradient_box(g, chunk, &box)
-        slabs_of(g, &box, &dy_part, &x_part)
-        copy_dy(g, &box, k, A, dy_slab)
-        copy_slab(&x_part, g.x + box.sample * g.x_n + (unit * g.n_c + c0) * g.x_c, g.x_c, g.x_n, x_steps, n_c,
-                  box.n_samples, x_slab)
-        for a in range(A):
-            t.dy_off[a] = a * dy_part.cells * SAMPLES
-        for a in range(MAX_RIGHTS):
-            t.x_off[a] = a * x_part.cells * SAMPLES
-        if with_bias:
-            add_to_bias(dy_slab, dy_part.cells, A, bias)
-        c = 0
-        for i in range(2):
-            B = lots.P[i]
-            for j in range(lots.count[i]):
-                for tap in range(g.n_taps):
-                    dy, x = dy_slab, x_slab + c * x_part.cells * SAMPLES
-                    if set_products(g, &box, &x_part, tap, &t, &dy, &x):
-                        run_products(A, B, &t, dy, x, sums + (c * g.n_taps + tap) * SAMPLES)
-                c += B
-    for a in range(A):
-        put_block_gradient(g, g.dw + (k + a) * g.dw_k + c0 * g.dw_c, n_c * g.n_taps, sums + a * t.sum_k)
-    if with_bias:
-        for c in range(ceil_div(A, LANES)):
-            store_part(g.db + k + c * LANES, sums_of_blocks(bias + c * LANES * SAMPLES, A - c * LANES),
-                       min(A - c * LANES, <Py_ssize_t>LANES))
+    memset(sums, 0, n_k * (n_c * g.n_taps + 1) * SAMPLES * sizeof(real))
+    while block < last:
+        for chunk in range(g.n_chunks):
+            gradient_box(g, chunk, &box)
+            box.sample, box.n_samples = block, min(g.chunk[0], last - block)
+            add_chunk(g, &box, channel, n_c, k0, n_k, careful, sums, x, dy)
+        block += box.n_samples
 
 
-cdef inline int max_rights() noexcept nogil:
-    return min(MAX_RIGHTS, PRODUCTS // 3)
+cdef void gradient_task(const Gradient *g, const Shares *shares, Py_ssize_t task, real *scratch, real *found) noexcept nogil:
+    """The sums of one slot for some output and input channels of a group, into found[slot, k, pair]."""
+    cdef Py_ssize_t c_part = task % shares.c_parts, k_part = task // shares.c_parts % shares.k_parts
+    cdef Py_ssize_t unit = task // (shares.c_parts * shares.k_parts) % g.groups
+    cdef Py_ssize_t slot = task // (shares.c_parts * shares.k_parts * g.groups)
+    cdef Py_ssize_t first = part(g.batch, shares.slots, slot), last = part(g.batch, shares.slots, slot + 1)
+    cdef Py_ssize_t c0 = part(g.n_c, shares.c_parts, c_part), n_c = part(g.n_c, shares.c_parts, c_part + 1) - c0
+    cdef Py_ssize_t k0 = part(g.n_k, shares.k_parts, k_part), n_k = part(g.n_k, shares.k_parts, k_part + 1) - k0
+    cdef Py_ssize_t n_pairs = n_c * g.n_taps + 1, k, i
+    cdef real *x = scratch + shares.sums_size
+    cdef real *row
+    cdef real bad = 0
+    k0 += unit * g.n_k
+    add_blocks(g, first, last, unit * g.n_c + c0, n_c, k0, n_k, False, scratch, x, x + shares.x_size)
+    for k in range(n_k):
+        for i in range(SAMPLES):
+            bad += scratch[((k + 1) * n_pairs - 1) * SAMPLES + i] * 0
+    if bad != 0:    # some dy is not finite
+        add_blocks(g, first, last, unit * g.n_c + c0, n_c, k0, n_k, True, scratch, x, x + shares.x_size)
+    for k in range(n_k):
+        row = found + (slot * g.groups * g.n_k + k0 + k) * shares.row
+        put_sums(row + c0 * g.n_taps, scratch + k * n_pairs * SAMPLES, n_pairs - 1)
+        if c_part == 0:
+            put_sums(row + shares.row - 1, scratch + ((k + 1) * n_pairs - 1) * SAMPLES, 1)
+
+
+cdef void put_sums(real *out, const real *sums, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(ceil_div(n, LANES)):
+        store_part(out + i * LANES, sums_of_blocks(sums + i * LANES * SAMPLES, n - i * LANES), min(n - i * LANES, <Py_ssize_t>LANES))
+
+
+cdef void put_slots(const Gradient *g, const Shares *shares, real *found) noexcept nogil:
+    """dw[k, c, tap] and db[k], from the sums of all slots."""
+    cdef Py_ssize_t channels = g.groups * g.n_k, size = channels * shares.row, k, slot, c, t, r, s, i
+    cdef real *row
+    cdef const real *sums
+    for k in range(channels):
+        row = found + k * shares.row
+        for slot in range(1, shares.slots):
+            for i in range(shares.row):
+                row[i] += row[slot * size + i]
+        sums = row
+        for c in range(g.n_c):
+            for t in range(g.axis[0].n_taps):
+                for r in range(g.axis[1].n_taps):
+                    for s in range(g.axis[2].n_taps):
+                        g.dw[k * g.dw_k + c * g.dw_c + t * g.axis[0].w + r * g.axis[1].w + s * g.axis[2].w] = sums[0]
+                        sums += 1
+        if g.db != NULL:
+            g.db[k] = sums[0]
 
 
 cdef inline Split split_evenly(Py_ssize_t n, Py_ssize_t limit) noexcept nogil:
@@ -297,39 +340,51 @@ cdef inline Split split_evenly(Py_ssize_t n, Py_ssize_t limit) noexcept nogil:
     return result
 
 
-cdef int run_block_gradient(Gradient *g, int n_threads) noexcept nogil:
-    """One phase on all threads; -1 when there is no memory for scratch."""
-    cdef Py_ssize_t lots, parts, tasks, size, left, rights, task, lot, c, k
-    cdef real *scratch
+cdef void cut_blocks(Gradient *g, int n_threads, Shares *shares) noexcept nogil:
+    cdef Py_ssize_t left = 2 * CHUNK_OUTPUTS, n_c, n_k, parts
     cdef int i
     g.n_taps = g.axis[0].n_taps * g.axis[1].n_taps * g.axis[2].n_taps
-    rights = largest_part(g.n_c, max_rights())
-    lots = ceil_div(g.n_k, min(MAX_LEFTS, PRODUCTS // rights))
-    parts = clip(n_threads // (g.groups * lots), 1, g.n_c)
-    lots = clip(ceil_div(n_threads, g.groups * parts), lots, g.n_k)
-    left = NEAR_BLOCKS // (rights + ceil_div(g.n_k, lots))
+    shares.row = g.n_c * g.n_taps + 1
+    shares.slots = clip(g.batch // 2, 1, SAMPLE_SLOTS) if g.groups * g.n_k * shares.row <= SHARED_SUMS else 1
+    shares.c_parts = ceil_div(g.n_c, CHUNK_CHANNELS)
+    n_c = ceil_div(g.n_c, shares.c_parts)
+    parts = max(ceil_div(g.n_k * (n_c * g.n_taps + 1), SUM_BLOCKS), ceil_div(g.n_k, 2 * CHUNK_CHANNELS))
+    shares.k_parts = clip(max(parts, ceil_div(n_threads, shares.slots * g.groups * shares.c_parts)), 1, g.n_k)
+    n_k = ceil_div(g.n_k, shares.k_parts)
+    shares.sums_size = n_k * (n_c * g.n_taps + 1) * SAMPLES
+    shares.x_size = (n_c + 1) * SAMPLES
+    shares.dy_size = (n_k * CHUNK_OUTPUTS + ceil_div(8 * shares.row, 64)) * SAMPLES
+    for i in range(3):
+        left = left // g.axis[i].stride
+    left = clip(left, 1, CHUNK_OUTPUTS)
     g.n_chunks = 1
     for i in range(2, -1, -1):
         g.chunk[i + 1] = largest_part(g.axis[i].n_out, max(1, left))
         left = left // g.chunk[i + 1] if g.chunk[i + 1] == g.axis[i].n_out else 1
         g.n_chunks *= ceil_div(g.axis[i].n_out, g.chunk[i + 1])
-    g.chunk[0] = largest_part(g.batch, max(1, left)) if g.axis[0].n_out == 1 else 1
-    g.n_chunks *= ceil_div(g.batch, g.chunk[0])
-    g.dy_size, g.x_size = MAX_LEFTS * SAMPLES * g.chunk[0], ceil_div(g.n_c, parts) * SAMPLES * g.chunk[0]
-    for i in range(3):
-        g.dy_size *= g.chunk[i + 1]
-        g.x_size *= min(g.axis[i].n_in, (g.chunk[i + 1] - 1) * g.axis[i].stride + (g.axis[i].n_taps - 1) * g.axis[i].step + 1)
-    tasks = g.groups * lots * parts
-    size = (ceil_div(g.n_c, parts) * g.n_taps + 1) * MAX_LEFTS * SAMPLES + g.dy_size + g.x_size
-    scratch = <real *>malloc((size * n_threads + 64) * sizeof(real))
-    if scratch == NULL:
+        shares.x_size *= cells_of_chunk(&g.axis[i], g.chunk[i + 1])
+    g.chunk[0] = max(1, left)
+    shares.x_size *= g.chunk[0]
+
+
+cdef int run_block_gradient(Gradient *g, int n_threads) noexcept nogil:
+    """One phase on all threads; -1 when there is no memory for scratch."""
+    cdef Py_ssize_t tasks, size, task, n_found, channels = g.groups * g.n_k
+    cdef Shares shares
+    cdef real *scratch
+    cdef real *found
+    cdef int i
+    cut_blocks(g, n_threads, &shares)
+    tasks = shares.slots * g.groups * shares.k_parts * shares.c_parts
+    size = shares.sums_size + shares.x_size + shares.dy_size
+    n_found = ceil_div(shares.slots * channels * shares.row, SAMPLES) * SAMPLES
+    found = <real *>malloc((n_found + size * n_threads + 64) * sizeof(real))
+    if found == NULL:
         return -1
+    scratch = aligned(found) + n_found
     for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
         for task in range(part(tasks, n_threads, i), part(tasks, n_threads, i + 1)):
-            c = part(g.n_c, parts, task % parts)
-            lot = task // parts % lots
-            k = part(g.n_k, lots, lot)
-            block_gradient_task(g, task // parts // lots, c, part(g.n_c, parts, task % parts + 1) - c, k,
-                                <int>(part(g.n_k, lots, lot + 1) - k), aligned(scratch) + i * size)
-    free(scratch)
+            gradient_task(g, &shares, task, scratch + i * size, aligned(found))
+    put_slots(g, &shares, aligned(found))
+    free(found)
     return 0
