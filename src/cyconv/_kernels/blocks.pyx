@@ -86,7 +86,9 @@ cdef void spread_in_scratch(const Conv *cv, Py_ssize_t group, const Box *box, Py
                             Py_ssize_t *size) noexcept nogil:
     """What a box reads of a gradient of pooled outputs, as these; ``size``: reals of a block."""
     cdef const Axis *axis
-    cdef Py_ssize_t step = cell_size(box), begin, end, at, name = 0, b, d, h, w, c, v
+    cdef const real *dy = cv.x
+    cdef const unsigned char *taps = cv.pooled.taps
+    cdef Py_ssize_t step = cell_size(box), channels = box.n_channels, dy_c = cv.x_c, begin, end, at, name = 0, b, d, h, w, c, v
     cdef Py_ssize_t first[3]
     cdef Py_ssize_t n[3]
     cdef real *out
@@ -108,11 +110,11 @@ cdef void spread_in_scratch(const Conv *cv, Py_ssize_t group, const Box *box, Py
             for h in range(first[1], first[1] + n[1]):
                 for w in range(first[2], first[2] + n[2]):
                     at = find(&cv.pooled, d * cv.axis[0].in_step, h * cv.axis[1].in_step, w * cv.axis[2].in_step, &name)
-                    at += (first_block + b) * cv.x_n + (group * cv.n_sum + box.channel) * cv.x_c
-                    for c in range(box.n_channels):
+                    at += (first_block + b) * cv.x_n + (group * cv.n_sum + box.channel) * dy_c
+                    for c in range(channels):
                         for v in range(SAMPLES // LANES):
-                            store(out + c * SAMPLES + v * LANES, at_tap(cv.x + at + v * LANES, cv.pooled.taps + at + v * LANES, name))
-                        at += cv.x_c
+                            store(out + c * SAMPLES + v * LANES, at_tap(dy + at + v * LANES, taps + at + v * LANES, name))
+                        at += dy_c
                     out += cell_size(box)
 
 
@@ -122,7 +124,7 @@ cdef void run_blocks(const Job *job, Box *box, Py_ssize_t first_block) noexcept 
     cdef const Axis *axes = &cv.axis[0]
     cdef const Pooled *after = &cv.pooled
     cdef Py_ssize_t columns = columns_waiting(after) if waits(after) else box.n_out[2], rows = after.window[0] * after.window[1]
-    cdef Py_ssize_t h, q, n, i, j, k, at, tiles, size = cv.x_n
+    cdef Py_ssize_t terms = sum_size(box), h, q, n, i, j, k, at, tiles, size = cv.x_n
     cdef Py_ssize_t out[3]
     cdef int V = 2 if LANES < SAMPLES or first_block + 1 < cv.batch else 1, P
     cdef View view
@@ -135,7 +137,7 @@ cdef void run_blocks(const Job *job, Box *box, Py_ssize_t first_block) noexcept 
         view_in_place(axes, cv.x + first_block * cv.x_n + job.group * cv.n_sum * cv.x_c, cv.x_c, box, &view)
     t.b_v = size if LANES == SAMPLES else LANES
     t.next_b = view.out[2]
-    tiles = ceil_div(job.n_out, max_p(V))
+    tiles = ceil_div(job.n_out, max_p(2))
     for h in range(box.n_out[1] // after.window[1]):
         q = 0
         while q < box.n_out[2]:
@@ -149,18 +151,18 @@ cdef void run_blocks(const Job *job, Box *box, Py_ssize_t first_block) noexcept 
                 if not waits(after):
                     out[0], out[1], out[2] = 0, h, q
                     t.out_p, t.out_v, t.next_out = cv.y_c, cv.y_n if LANES == SAMPLES else LANES, axes[2].y
-                    block_row(cv, box, out, n, &view, job.plan.width, job.packed + k, P, V, &t, cv.y + at)
+                    block_row(cv, box, out, n, &view, job.packed + k * terms, P, V, &t, cv.y + at)
                     continue
                 t.out_p, t.out_v, t.next_out = lanes_at_once(), LANES, P * lanes_at_once()
                 for j in range(rows):
                     out[0], out[1], out[2] = j // after.window[1], h * after.window[1] + j % after.window[1], q
-                    block_row(cv, box, out, n, &view, job.plan.width, job.packed + k, P, V, &t, job.scratch + j * n * t.next_out)
+                    block_row(cv, box, out, n, &view, job.packed + k * terms, P, V, &t, job.scratch + j * n * t.next_out)
                 put_maxima(after, job.scratch, n, P, V if LANES == SAMPLES else SAMPLES // LANES, cv.y + at, axes[2].y, cv.y_c,
                            cv.y_n if LANES == SAMPLES else LANES, after.taps + at if after.taps != NULL else NULL)
             q += n
 
 
-cdef void block_row(const Conv *cv, const Box *box, const Py_ssize_t *out, Py_ssize_t n, const View *view, Py_ssize_t width,
+cdef void block_row(const Conv *cv, const Box *box, const Py_ssize_t *out, Py_ssize_t n, const View *view,
                     const real *w, int P, int V, Tile *t, real *y) noexcept nogil:
     """P channels of n outputs of a row, from ``out`` of a box on. Those that have all taps along the row are one run."""
     cdef const Axis *axis = &cv.axis[2]
@@ -177,7 +179,7 @@ cdef void block_row(const Conv *cv, const Box *box, const Py_ssize_t *out, Py_ss
         run = outer - inner if q == inner and outer > inner else 1
         trim(axis, box.out[2] + out[2] + q, box.tap[2], box.n_taps[2], &first[2], &count[2])
         x, packed = view.data + out[0] * view.out[0] + out[1] * view.out[1] + (out[2] + q) * view.out[2], w
-        set_sums(t, box, view, width, first, count, True, &x, &packed)
+        set_sums(t, box, view, P, first, count, True, &x, &packed)
         for v in range(max(1, SAMPLES // (2 * LANES))):
             run_tiles(P, V, run, t, packed, x + v * 2 * LANES, y + v * 2 * LANES)
         y += run * t.next_out

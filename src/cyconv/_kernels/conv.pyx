@@ -315,6 +315,8 @@ cdef void run_unit(const Conv *cv, const Plan *plan, Py_ssize_t unit, Py_ssize_t
     cdef Box box
     cdef Job job
     job.cv, job.plan, job.packed, job.bias, job.scratch = cv, plan, packed, bias, bias + plan.bias_size
+    if plan.mode == BLOCK_VECTORS:
+        job.packed = packed + plan.packed_size // 2
     job.group, job.n_out = group, min(plan.panels * plan.width, cv.n_out - k)
     job.channel = group * cv.n_out + k
     job.spread_bias = bias + plan.panels * plan.width if scalars_are_channels(plan) else NULL
@@ -328,6 +330,8 @@ cdef void run_unit(const Conv *cv, const Plan *plan, Py_ssize_t unit, Py_ssize_t
             if n > 0:
                 finite &= pack(cv, w + panel * plan.width * cv.w_out, n, &box, plan.width,
                                packed + panel * sum_size(&box) * plan.width)
+        if plan.mode == BLOCK_VECTORS:
+            pack_tiles(packed, sum_size(&box), job.n_out, plan.width, packed + plan.packed_size // 2)
         for item in range(first_item, last_item):
             run_item(&job, &box, item, finite)
 

@@ -106,6 +106,18 @@ cdef real pack_columns(const Conv *cv, const real *w, Py_ssize_t n_out, Py_ssize
     return sum_of_lanes(bad)
 
 
+cdef void pack_tiles(const real *packed, Py_ssize_t terms, Py_ssize_t n_out, Py_ssize_t width, real *out) noexcept nogil:
+    """Those of each tile of scalars side by side, so that they stay in first-level cache for a row of outputs."""
+    cdef Py_ssize_t tiles = ceil_div(n_out, max_p(2)), i, j, k, v, P
+    for i in range(tiles):
+        k = part(n_out, tiles, i)
+        P = part(n_out, tiles, i + 1) - k
+        for j in range(terms):
+            for v in range(ceil_div(P, LANES)):     # what is too much is overwritten
+                store(out + v * LANES, load(packed + j * width + k + v * LANES))
+            out += P
+
+
 cdef void pack_bias(const real *bias, Py_ssize_t n_out, Py_ssize_t width, real *packed, real *spread) noexcept nogil:
     """Bias per packed channel and, unless NULL, repeated over the lanes. Adding +0 keeps zeros positive."""
     cdef Py_ssize_t k, i
