@@ -1,8 +1,8 @@
 # Blocks of samples: memory (blocks, *spatial, C, SAMPLES) in place of (N, C, *spatial). The values of
 # SAMPLES samples at one cell of one channel stand side by side, as one vector or several. Places of the
 # last block that have no sample hold whatever the layers make of zeros. Here: the way in and out, and the
-# row of a convolution; what shares rows out is that of all convolutions in conv.pyx, weight gradients are
-# in conv_weight_blocks.pyx.
+# row of a convolution; what shares rows out is that of all convolutions in conv.pyx, what follows one is in
+# pooled.pyx, weight gradients are in conv_weight_blocks.pyx or, of many channels, in conv_weight.pyx.
 
 cdef void copy_block(const real *x, Py_ssize_t x_n, Py_ssize_t n, real *block, Py_ssize_t channels, Py_ssize_t cells, Py_ssize_t pitch) noexcept nogil:
     """block[s, c, n] = x[n, c, s]"""

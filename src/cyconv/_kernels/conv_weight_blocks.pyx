@@ -3,8 +3,9 @@
 #     dw[k, c, t, r, s] = sum over n, o of  dy[n, k, o] * x[n, c, cell(o, (t, r, s))]
 #
 # Lanes are samples, so nothing is transposed: one tile multiplies up to 4 channels of dy by up to 6
-# (channel, tap) pairs of x, both as vectors, over the outputs of a chunk. dy comes to scratch channel by
-# channel, spread over the outputs if it is the gradient of maxima; x with its border of zeros.
+# (channel, tap) pairs of x, both as vectors, over the outputs of a chunk. Both come to scratch, the outputs
+# of a channel side by side: dy spread over them if it is the gradient of maxima, x with its border of zeros.
+# Layers of many channels and filters are faster in conv_weight.pyx, whose sums are not 16 times as large.
 #
 # Loop nest of one thread: task = slot, output channels, channels; then block, chunk, lot of 4 output
 # channels, lot of pairs, outputs, pair. Order of a sum: blocks and outputs of a slot in row-major order, for
