@@ -1,18 +1,21 @@
 # Depthwise convolution: each output is a sum over the taps of one channel, or of a few. Forward, input
 # gradient, and the filtering of single images, with the order of additions of every other convolution.
 #
-# Lanes are channels where these follow each other in memory (channels_last); then x is read in place and
-# taps in the border are left out. Else lanes are outputs of a row and each weight fills a vector; inner
-# outputs of long rows read x in place, the others a zero-padded copy. Loop nest of one thread:
-#     item            outputs of one sample: a block of D, H and W; with lanes along rows, of one channel
-#     output of one   of D and H, the one along which `slide` does not run
-#     V vectors       positions side by side; with lanes of channels, then blocks of LANES channels
-#     slide           down D where the kernel is deep, else down H
+# Lanes are channels where these follow each other in memory (channels_last); then taps in the border are
+# left out. Else lanes are outputs of a row and each weight fills a vector; x is read in place, at the ends
+# of rows under a mask, but with strides along W from a zero-padded copy. Loop nests of one thread:
+#     item             outputs of one sample: a block of D, H and W; with lanes along rows, of one channel
+#
+#     W with the same taps, row     |    output of one of D and H, the one along which `slide` does not run
+#     V vectors side by side        |    V vectors side by side
+#     slide: blocks of LANES        |    slide: down D where the kernel is deep, else down H
+#     channels
 
 cdef enum:
     FEW_CHANNELS = 4           # summed, or made of one channel
     SPREAD_BYTES = 1 << 18     # weights of one channel, each in a vector of its own
     ITEM_BYTES = 1 << 17       # input of an item
+    CHANNEL_ROWS_AHEAD = 4     # to fetch into cache with lanes of channels: all rows of a usual kernel
     ROWS_AT_ONCE = 32          # outputs of a column that wait in a buffer
 
 cdef struct Depthwise:
@@ -37,6 +40,12 @@ cdef inline bint channels_follow(const Conv *cv) noexcept nogil:
     return cv.x_c == 1 and cv.y_c == 1 and cv.n_sum == 1 and cv.n_out == 1 and cv.groups >= LANES
 
 
+cdef inline bint rows_in_place(const Axis *axis) noexcept nogil:
+    """Whether lanes along a row find their cells side by side, or every second one."""
+    return (axis.stride <= 2 and axis.x == 1 and axis.y == 1 and axis.n_taps <= MAX_EDGE_TAPS
+            and axis.n_in < (<Py_ssize_t>1 << 30))
+
+
 cdef bint weights_are_finite(const Conv *cv) noexcept nogil:
     cdef real bad = 0
     cdef Py_ssize_t g, k, c, t, r, s
@@ -59,8 +68,11 @@ cdef void plan_depthwise(const Conv *cv, int n_threads, Depthwise *d) noexcept n
     cdef int i
     d.cv, d.lanes_are_channels = cv, channels_follow(cv)
     d.slid = 0 if axes[0].n_taps > 1 else 1
-    # A copy of x may hold every second row for each tap, where strides and dilations have that in common.
-    d.height = <int>axes[d.slid].n_taps if slides(&axes[d.slid]) and (d.lanes_are_channels or axes[d.slid].stride == 1) else 1
+    # Nothing slides over every second cell; and a copy of x may hold every second row for each tap, where
+    # strides and dilations have that in common.
+    d.height = 1
+    if not d.lanes_are_channels and axes[2].stride * axes[d.slid].stride == 1 and slides(&axes[d.slid]):
+        d.height = <int>axes[d.slid].n_taps
     size *= d.height
     d.step[3] = size
     size *= cv.n_sum
@@ -92,7 +104,7 @@ cdef void cut_items(Depthwise *d, int n_threads) noexcept nogil:
     cdef Py_ssize_t shortest[3]
     cdef int i, longest
     cdef Box box
-    shortest[1 - d.slid], shortest[d.slid], shortest[2] = 4, 8 * d.height, 8 if d.lanes_are_channels else 32 * LANES
+    shortest[1 - d.slid], shortest[d.slid], shortest[2] = 4, 8 * d.height, 64 if d.lanes_are_channels else 32 * LANES
     for i in range(3):
         d.parts[i], box.n_taps[i] = 1, cv.axis[i].n_taps
     box.n_channels = cv.groups if d.lanes_are_channels else cv.n_sum
@@ -107,7 +119,7 @@ cdef void cut_items(Depthwise *d, int n_threads) noexcept nogil:
         if longest < 0 or (cells * <Py_ssize_t>sizeof(real) <= ITEM_BYTES and (n_threads == 1 or items >= 4 * n_threads)):
             break
         d.parts[longest] *= 2
-    d.input_size = 0 if d.lanes_are_channels else cells + 2 * LANES
+    d.input_size = 0 if d.lanes_are_channels or rows_in_place(&cv.axis[2]) else cells + 2 * LANES
 
 
 cdef void pack_depthwise(const Depthwise *d, Py_ssize_t block, real *packed) noexcept nogil:
@@ -145,15 +157,15 @@ cdef inline void pack_lanes(const Depthwise *d, const real *values, Py_ssize_t s
 # ---------------------------------------------------------------- running
 
 cdef void run_column(const Depthwise *d, const Box *box, const View *view, const Py_ssize_t *y_step, int V, Slide *s,
-                     Py_ssize_t first_w, Py_ssize_t n_w, const real *x, const real *w, real *y) noexcept nogil:
-    """The outputs of a box along D and H for V vectors side by side, of taps first_w .. first_w + n_w along W."""
+                     const real *x, const real *w, real *y) noexcept nogil:
+    """The outputs of a box along D and H for V vectors side by side."""
     cdef const Axis *axes = &d.cv.axis[0]
     cdef const Axis *down = &axes[d.slid]
     cdef int other = 1 - d.slid
     cdef Py_ssize_t o, h, start, apart = down.step // down.stride
     cdef Py_ssize_t first[3]
     cdef Py_ssize_t n[3]
-    first[2], n[2] = first_w, n_w
+    first[2], n[2] = 0, axes[2].n_taps
     s.t.start = w
     w += LANES
     for o in range(box.n_out[other]):
@@ -171,6 +183,7 @@ cdef void run_column(const Depthwise *d, const Box *box, const View *view, const
                 s.rows = alike(down, box.out[d.slid] + h, box.n_out[d.slid] - h, &first[d.slid], &n[d.slid])
                 s.first, s.last = 0, s.rows
                 s.t.next_a, s.t.next_out = view.out[d.slid], y_step[d.slid]
+            s.x_ahead, s.out_ahead = ROWS_AHEAD * s.t.next_a, ROWS_AHEAD * s.t.next_out
             slide_at(d, view, s, V, first, n, x + o * view.out[other] + h * view.out[d.slid], w,
                      y + o * y_step[other] + h * y_step[d.slid])
             h += 1 if d.height > 1 else s.rows
@@ -185,7 +198,8 @@ cdef inline void slide_at(const Depthwise *d, const View *view, Slide *s, int V,
         x += first[i] * view.tap[i]
         w += first[i] * d.step[i]
     s.t.n[3], s.t.a[3], s.t.b[3] = d.cv.n_sum, view.c, d.step[3]
-    merge_loops(&s.t)
+    if not s.edge:
+        merge_loops(&s.t)
     run_slide(d.height, V, s, x, w, y)
 
 
@@ -193,6 +207,8 @@ cdef inline Py_ssize_t alike(const Axis *axis, Py_ssize_t out, Py_ssize_t left, 
     """Trim the taps of an output; how many of the ``left`` outputs from it on have the same."""
     cdef Py_ssize_t next_first = 0, next_n = 0, same = 1
     trim(axis, out, 0, axis.n_taps, first, n)
+    if n[0] == axis.n_taps:                 # all of them, until the last one is outside
+        return first_inside(axis.start + out * axis.stride + (axis.n_taps - 1) * axis.step, axis.stride, axis.n_in, left)
     while same < left:
         trim(axis, out + same, 0, axis.n_taps, &next_first, &next_n)
         if next_first != first[0] or next_n != n[0]:
@@ -201,77 +217,109 @@ cdef inline Py_ssize_t alike(const Axis *axis, Py_ssize_t out, Py_ssize_t left, 
     return same
 
 
+cdef inline void side_by_side(Slide *s, int V, Py_ssize_t count, Py_ssize_t x_v, Py_ssize_t out_v) noexcept nogil:
+    """``count`` tiles of V vectors that follow each other."""
+    s.even, s.edge, s.count, s.n_last = False, False, count, LANES
+    s.x_v, s.t.out_v = x_v, out_v
+    s.x_tile, s.w_tile, s.out_tile = V * x_v, 0, V * out_v
+
+
 cdef void run_channel_lanes(const Depthwise *d, const Box *box, const real *x, real *y) noexcept nogil:
-    cdef const Conv *cv = d.cv
-    cdef const Axis *axes = &cv.axis[0]
-    cdef Py_ssize_t o = 0, same, i, block, c, first = 0, n = 0
-    cdef Py_ssize_t y_step[3]
+    cdef const Axis *axes = &d.cv.axis[0]
+    cdef Py_ssize_t o = 0, same, od, oh, i, j, w, first[3]
+    cdef Py_ssize_t n[3]
     cdef Split tiles
     cdef View view
     cdef Slide s
-    for i in range(3):
-        y_step[i] = axes[i].y
     view_in_place(axes, x, 1, box, &view)
-    s.x_v, s.t.out_v, s.n_last = view.out[2], y_step[2], LANES
     while o < box.n_out[2]:
-        same = alike(&axes[2], box.out[2] + o, box.n_out[2] - o, &first, &n)
-        tiles = split(same, max_slide_v(d.height))
-        for i in range(2):
-            s.count = tiles.count[i]
-            for block in range(d.n_blocks if s.count > 0 else 0):
-                c = min(block * LANES, cv.groups - LANES)       # a last block ends with the channels
-                run_column(d, box, &view, y_step, tiles.P[i], &s, first, n, view.data + o * view.out[2] + c,
-                           d.packed + block * d.block_size, y + o * y_step[2] + c)
-            o += tiles.P[i] * s.count
+        same = alike(&axes[2], box.out[2] + o, box.n_out[2] - o, &first[2], &n[2])
+        tiles = split(same, max_slide_v(1))
+        for od in range(box.n_out[0]):
+            trim(&axes[0], box.out[0] + od, 0, axes[0].n_taps, &first[0], &n[0])
+            for oh in range(box.n_out[1]):
+                trim(&axes[1], box.out[1] + oh, 0, axes[1].n_taps, &first[1], &n[1])
+                w = o
+                for i in range(2):
+                    for j in range(tiles.count[i]):
+                        all_channels(d, &view, &s, tiles.P[i], first, n,
+                                     view.data + od * view.out[0] + oh * view.out[1] + w * view.out[2],
+                                     y + od * axes[0].y + oh * axes[1].y + w * axes[2].y)
+                        w += tiles.P[i]
+        o += same
+
+
+cdef inline void all_channels(const Depthwise *d, const View *view, Slide *s, int V, const Py_ssize_t *first, const Py_ssize_t *n,
+                              const real *x, real *y) noexcept nogil:
+    """The channels of V outputs of one row; a last block of LANES ends with the channels."""
+    cdef Py_ssize_t whole = d.cv.groups // LANES, c = d.cv.groups - LANES
+    side_by_side(s, V, whole, view.out[2], d.cv.axis[2].y)
+    s.rows, s.first, s.last, s.t.next_a, s.t.next_out = 1, 0, 1, 0, 0
+    s.x_ahead, s.out_ahead = CHANNEL_ROWS_AHEAD * view.out[1], CHANNEL_ROWS_AHEAD * d.cv.axis[1].y
+    s.x_tile, s.w_tile, s.out_tile = LANES, d.block_size, LANES
+    s.t.start = d.packed
+    slide_at(d, view, s, V, first, n, x, d.packed + LANES, y)
+    if whole < d.n_blocks:
+        s.count, s.t.start = 1, d.packed + whole * d.block_size
+        slide_at(d, view, s, V, first, n, x + c, s.t.start + LANES, y + c)
 
 
 cdef void run_row_lanes(const Depthwise *d, const Box *box, const real *x, const real *packed, real *y, real *scratch) noexcept nogil:
-    cdef const Conv *cv = d.cv
-    cdef const Axis *axis = &cv.axis[2]
-    cdef Py_ssize_t row = box.n_out[2], start = axis.start + box.out[2] * axis.stride, first = 0, last = 0
+    cdef const Axis *axis = &d.cv.axis[2]
+    cdef Py_ssize_t row = box.n_out[2], start = axis.start + box.out[2] * axis.stride, first, last
     cdef View view
-    if axis.stride * axis.x == 1 and row >= 4 * LANES:
-        first = first_inside(start, 1, 0, row)
-        last = first_inside(start + (axis.n_taps - 1) * axis.step, 1, axis.n_in, row)
-        last = first + max(0, last - first) // LANES * LANES
-    if first < last:
-        view_in_place(cv.axis, x, cv.x_c, box, &view)
-        run_vectors(d, box, &view, last - first, view.data + first, packed, y + first * axis.y)
-        run_copied(d, box, 0, first, x, packed, y, scratch)
-        run_copied(d, box, last, row - last, x, packed, y, scratch)
-    else:
-        run_copied(d, box, 0, row, x, packed, y, scratch)
+    if not rows_in_place(axis):
+        view_in_scratch(d.cv.axis, x, d.cv.x_c, box, CELLS_ADJACENT, False, scratch, &view)
+        run_vectors(d, box, &view, 1, row, view.data, packed, y)
+        return
+    view_in_place(d.cv.axis, x, d.cv.x_c, box, &view)
+    first = ceil_div(first_inside(start, axis.stride, 0, row), LANES)      # vectors whose taps all lie inside
+    last = max(first, first_inside(start + (axis.n_taps - 1) * axis.step, axis.stride, axis.n_in, row) // LANES)
+    run_vectors(d, box, &view, axis.stride, (last - first) * LANES, view.data + first * LANES * axis.stride, packed,
+                y + first * LANES)
+    run_edges(d, box, &view, first, last, packed, y)
 
 
-cdef void run_copied(const Depthwise *d, const Box *box, Py_ssize_t begin, Py_ssize_t n, const real *x, const real *packed,
-                     real *y, real *scratch) noexcept nogil:
-    cdef View view
-    cdef Box strip = box[0]
-    strip.out[2] += begin
-    strip.n_out[2] = n
-    if n > 0:
-        view_in_scratch(d.cv.axis, x, d.cv.x_c, &strip, CELLS_ADJACENT, False, scratch, &view)
-        run_vectors(d, &strip, &view, n, view.data, packed, y + begin * d.cv.axis[2].y)
+cdef void run_edges(const Depthwise *d, const Box *box, const View *view, Py_ssize_t first, Py_ssize_t last,
+                    const real *packed, real *y) noexcept nogil:
+    """The vectors of outputs before ``first`` and from ``last`` on, in pairs; the last one ends with the row."""
+    cdef const Axis *axis = &d.cv.axis[2]
+    cdef Py_ssize_t row = box.n_out[2], n = ceil_div(row, LANES), at, apart, i = 0 if first > 0 else last, second
+    cdef Py_ssize_t y_step[3]
+    cdef Slide s
+    cdef int V
+    for V in range(3):
+        y_step[V] = d.cv.axis[V].y
+    while i < n:
+        at = clip(row - LANES, 0, i * LANES)
+        second = i + 1 if i + 1 != first else last
+        V = 2 if second < n and max_slide_v(d.height) > 1 else 1
+        apart = clip(row - LANES, 0, second * LANES) - at
+        side_by_side(&s, V, 1, apart * axis.stride, apart)
+        s.even, s.edge, s.n_last = axis.stride == 2, True, min(row, <Py_ssize_t>LANES)
+        s.at, s.at_tap, s.n_in = axis.start + (box.out[2] + at) * axis.stride, axis.step, axis.n_in
+        run_column(d, box, view, y_step, V, &s, view.data + at * axis.stride, packed, y + at)
+        i = second if V == 1 else second + 1 if second + 1 != first else last
 
 
-cdef void run_vectors(const Depthwise *d, const Box *box, const View *view, Py_ssize_t n, const real *x, const real *packed,
-                      real *y) noexcept nogil:
-    """n outputs of every row of a box, LANES at a time."""
+cdef void run_vectors(const Depthwise *d, const Box *box, const View *view, Py_ssize_t stride, Py_ssize_t n, const real *x,
+                      const real *packed, real *y) noexcept nogil:
+    """n outputs of every row of a box, LANES at a time, which read every or every second cell."""
     cdef Split tiles = split(ceil_div(n, LANES), max_slide_v(d.height))
     cdef Py_ssize_t o = 0, cells, i
     cdef Py_ssize_t y_step[3]
     cdef Slide s
-    s.x_v = s.t.out_v = LANES
     for i in range(3):
         y_step[i] = d.cv.axis[i].y
     for i in range(2):
-        s.count = tiles.count[i]
-        if s.count == 0:
+        if tiles.count[i] == 0:
             continue
+        side_by_side(&s, tiles.P[i], tiles.count[i], stride * LANES, LANES)
+        s.even = stride == 2
         cells = min(s.count * tiles.P[i] * LANES, n - o)
         if y_step[2] == 1:
             s.n_last = cells - (s.count * tiles.P[i] - 1) * LANES
-            run_column(d, box, view, y_step, tiles.P[i], &s, 0, box.n_taps[2], x + o, packed, y + o)
+            run_column(d, box, view, y_step, tiles.P[i], &s, x + o * stride, packed, y + o)
         else:
             run_scattered(d, box, view, tiles.P[i], &s, cells, x + o, packed, y + o * y_step[2])
         o += cells
@@ -297,7 +345,7 @@ cdef void run_scattered(const Depthwise *d, const Box *box, const View *view, in
             some.n_out[down] = min(<Py_ssize_t>ROWS_AT_ONCE, box.n_out[down] - h)
             for j in range(tiles):
                 left = n - j * V * LANES
-                run_column(d, &some, view, y_step, V, s, 0, box.n_taps[2],
+                run_column(d, &some, view, y_step, V, s,
                            x + o * view.out[other] + h * view.out[down] + j * V * LANES, packed, cells)
                 put_cells(cells, some.n_out[down], V * LANES, min(V * LANES, left),
                           y + o * axes[other].y + h * axes[down].y + j * V * LANES * axes[2].y, axes[down].y, axes[2].y)

@@ -63,20 +63,52 @@ static inline vec load(const real *p) { return *(const loose *)p; }
 static inline void store(real *p, vec v) { *(loose *)p = v; }
 static inline vec splat(real x) { return SPLAT(x); }
 
-/* The first n elements, 0 <= n <= LANES; the others are zero, or stay as they are in memory. */
-#if defined(__AVX512F__) && !defined(CYCONV_FLOAT64)
-static inline vec load_part(const real *p, long n) { return (vec)_mm512_maskz_loadu_ps((1u << n) - 1, p); }
-static inline void store_part(real *p, vec v, long n) { _mm512_mask_storeu_ps(p, (1u << n) - 1, (__m512)v); }
-#elif defined(__AVX512F__)
-static inline vec load_part(const real *p, long n) { return (vec)_mm512_maskz_loadu_pd((1u << n) - 1, p); }
+/* The first n elements, 0 <= n <= LANES; the others are zero, or stay as they are in memory. Those of lanes
+   with 0 <= at + i < n, for at and n below 2**31. */
+#if defined(__AVX512F__)
+typedef uint32_t some_lanes;
+static inline some_lanes lanes_inside(long at, long n)
+{
+    unsigned low = at < -LANES ? LANES : at < 0 ? -at : 0, high = n - at > LANES ? LANES : n < at ? 0 : n - at;
+    return ((1u << high) - 1) & ~((1u << low) - 1);
+}
+#ifdef CYCONV_FLOAT64
+static inline vec load_some(const real *p, some_lanes lanes) { return (vec)_mm512_maskz_loadu_pd(lanes, p); }
 static inline void store_part(real *p, vec v, long n) { _mm512_mask_storeu_pd(p, (1u << n) - 1, (__m512d)v); }
-#elif defined(__AVX2__) && !defined(CYCONV_FLOAT64)
-static inline __m256i first(long n)
+#else
+static inline vec load_some(const real *p, some_lanes lanes) { return (vec)_mm512_maskz_loadu_ps(lanes, p); }
+static inline void store_part(real *p, vec v, long n) { _mm512_mask_storeu_ps(p, (1u << n) - 1, (__m512)v); }
+#endif
+static inline vec load_part(const real *p, long n) { return load_some(p, (1u << n) - 1); }
+#elif defined(__AVX2__)
+typedef __m256i some_lanes;
+#ifdef CYCONV_FLOAT64
+static inline some_lanes first(long n) { return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3)); }
+static inline some_lanes lanes_inside(long at, long n) { return _mm256_andnot_si256(first(-at), first(n - at)); }
+static inline vec load_some(const real *p, some_lanes lanes) { return (vec)_mm256_maskload_pd(p, lanes); }
+/* By halves: AMD's processors take 12 cycles for a masked store. */
+static inline void store_part(real *p, vec v, long n)
+{
+    __m128d rest = _mm256_castpd256_pd128((__m256d)v);
+    if (n >= LANES) {
+        store(p, v);
+        return;
+    }
+    if (n & 2) {
+        _mm_storeu_pd(p, rest);
+        rest = _mm256_extractf128_pd((__m256d)v, 1);
+        p += 2;
+    }
+    if (n & 1)
+        _mm_store_sd(p, rest);
+}
+#else
+static inline some_lanes first(long n)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-static inline vec load_part(const real *p, long n) { return (vec)_mm256_maskload_ps(p, first(n)); }
-/* By halves: AMD's processors take 12 cycles for a masked store. */
+static inline some_lanes lanes_inside(long at, long n) { return _mm256_andnot_si256(first(-at), first(n - at)); }
+static inline vec load_some(const real *p, some_lanes lanes) { return (vec)_mm256_maskload_ps(p, lanes); }
 static inline void store_part(real *p, vec v, long n)
 {
     __m128 rest = _mm256_castps256_ps128((__m256)v);
@@ -97,28 +129,19 @@ static inline void store_part(real *p, vec v, long n)
     if (n & 1)
         _mm_store_ss(p, rest);
 }
-#elif defined(__AVX2__)
-static inline __m256i first(long n)
-{
-    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
-}
-static inline vec load_part(const real *p, long n) { return (vec)_mm256_maskload_pd(p, first(n)); }
-static inline void store_part(real *p, vec v, long n)
-{
-    __m128d rest = _mm256_castpd256_pd128((__m256d)v);
-    if (n >= LANES) {
-        store(p, v);
-        return;
-    }
-    if (n & 2) {
-        _mm_storeu_pd(p, rest);
-        rest = _mm256_extractf128_pd((__m256d)v, 1);
-        p += 2;
-    }
-    if (n & 1)
-        _mm_store_sd(p, rest);
-}
+#endif
+static inline vec load_part(const real *p, long n) { return load_some(p, first(n)); }
 #else
+typedef struct { long at, n; } some_lanes;
+static inline some_lanes lanes_inside(long at, long n) { return (some_lanes){at, n}; }
+static inline vec load_some(const real *p, some_lanes lanes)
+{
+    vec v = splat(0);
+    for (long i = 0; i < LANES; i++)
+        if (0 <= lanes.at + i && lanes.at + i < lanes.n)
+            memcpy((real *)&v + i, p + i, sizeof(real));
+    return v;
+}
 static inline vec load_part(const real *p, long n)
 {
     vec v = splat(0);
@@ -423,21 +446,33 @@ static inline void join_pairs(vec even, vec odd, vec *a, vec *b)
 }
 #endif
 #endif
+/* a[0], a[2], ..., b[1], b[3], ...: every second element of 2 * LANES - 1, of which a and b both hold the middle one. */
+static inline vec evens(vec a, vec b)
+{
+#if LANES > 1 && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12))
+#define EVEN(j, s) ((j) < LANES / 2 ? 2 * (j) : 2 * (j) + 1)
+#if LANES == 16
+    return __builtin_shufflevector(a, b, PICK16(EVEN, 0, 0));
+#elif LANES == 8     /* within halves, then pairs: GCC finds no way as short by itself */
+    vec v = __builtin_shufflevector(a, b, 0, 2, 9, 11, 4, 6, 13, 15);
+    return __builtin_shufflevector(v, v, 0, 1, 4, 5, 2, 3, 6, 7);
+#elif LANES == 4
+    return __builtin_shufflevector(a, b, PICK4(EVEN, 0, 0));
+#else
+    return __builtin_shufflevector(a, b, PICK2(EVEN, 0, 0));
+#endif
+#else
+    vec v = a;
+    for (int i = 0; i < LANES; i++)
+        memcpy((real *)&v + i, 2 * i < LANES ? (real *)&a + 2 * i : (real *)&b + 2 * i + 1 - LANES, sizeof(real));
+    return v;
+#endif
+}
 /* Every second element, n of them, 0 < n <= LANES; nothing behind the last is read. */
 static inline vec load_even(const real *p, long n)
 {
-#ifdef HAVE_PAIRS
-    vec a = 2 * n > LANES ? load(p) : load_part(p, 2 * n - 1), b = splat(0), even, odd;
-    if (2 * n > LANES)
-        b = load_part(p + LANES, 2 * n - 1 - LANES);
-    split_pairs(a, b, &even, &odd);
-    return even;
-#else
-    vec v = splat(0);
-    for (long i = 0; i < n; i++)
-        memcpy((char *)&v + i * sizeof(real), p + 2 * i, sizeof(real));
-    return v;
-#endif
+    return evens(2 * n > LANES ? load(p) : load_part(p, 2 * n - 1),
+                 n == LANES ? load(p + LANES - 1) : load_part(p + LANES - 1, 2 * n > LANES ? 2 * n - LANES : 0));
 }
 /* p[0], p[2], ... and p[1], p[3], ...: n of each, 0 < n <= LANES. */
 static inline void load_pairs(const real *p, long n, vec *even, vec *odd)

@@ -5,23 +5,35 @@
 # A pass reads one row of x and adds to the H rows of outputs that it serves, so a vector of x is
 # loaded once for H products. The oldest row of sums is then complete and the others move up. The
 # chain of additions of an output runs over k first, then i0 to i3: k must count its outermost taps.
-# With H = 1 nothing moves, and all taps are among i0 to i3.
+# With H = 1 nothing moves, and all taps are among i0 to i3; then the cells of a vector of x may also be
+# every second one. At an edge i2 counts the taps along a row of x, and beyond its ends they read zeros.
 
 cdef extern from "simd.h" nogil:
     vec loaded(vec v)
     void prefetch_input(const real *p)
+    ctypedef struct some_lanes:
+        pass
+    some_lanes lanes_inside(long at, long n)
+    vec load_some(const real *p, some_lanes lanes)
+    vec evens(vec a, vec b)
 
 cdef enum:
     MAX_H = 12
     MAX_SLIDE_V = 8
-    ROWS_AHEAD = 4     # rows lie on different pages, where the processor itself does not look ahead
+    MAX_EDGE_TAPS = 64
+    ROWS_AHEAD = 16    # rows lie on different pages, where the processor itself does not look ahead
 
 cdef struct Slide:
     Tile t                      # n, a (steps of x), b (of w), out_v, next_a and next_out (rows), start
-    Py_ssize_t x_v              # from one vector of x to the next
+    Py_ssize_t x_v              # from one vector of x to the next; as out_v, LANES where outputs slide but at edges
     Py_ssize_t rows             # of outputs
-    Py_ssize_t count            # tiles of V vectors side by side
+    Py_ssize_t count            # tiles of V vectors,
+    Py_ssize_t x_tile, w_tile, out_tile     # from one to the next
+    bint even, edge             # as above
+    Py_ssize_t at, at_tap       # where in its row of x the first element lies; from tap to tap
+    Py_ssize_t n_in             # elements of a row of x
     Py_ssize_t first, last      # rows of x that are inside; others add nothing
+    Py_ssize_t x_ahead, out_ahead           # to what is fetched into cache
     Py_ssize_t n_last           # elements that are stored of the last vector of all
 
 
@@ -30,25 +42,40 @@ cdef inline int max_slide_v(int H) noexcept nogil:
     return min(MAX_SLIDE_V, (ACCUMULATORS + 2) // (H + 1))
 
 
-cdef inline void slide(const int H, const int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
+cdef inline vec load_cells(const bint even, const bint edge, const real *x, const some_lanes *lanes) noexcept nogil:
+    if even and edge:
+        return evens(load_some(x, lanes[0]), load_some(x + LANES - 1, lanes[1]))
+    if edge:
+        return load_some(x, lanes[0])
+    return load_even(x, LANES) if even else load(x)
+
+
+cdef inline void slide(const bint even, const bint edge, const int H, const int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
     cdef vec acc[MAX_H * MAX_SLIDE_V]
     cdef vec cells[MAX_SLIDE_V]
-    cdef vec start = load(s.t.start)
+    cdef vec start
     cdef vec tap
-    cdef Py_ssize_t i, j, i0, i1, i2, n0, n3 = s.t.n[3], a3 = s.t.a[3], b3 = s.t.b[3], x_v = s.x_v, out_v = s.t.out_v
+    cdef Py_ssize_t i, j, i0, i1, i2, n0, n3 = s.t.n[3], a3 = s.t.a[3], b3 = s.t.b[3]
+    cdef Py_ssize_t x_v = s.x_v if edge or H == 1 else LANES, out_v = s.t.out_v if edge or H == 1 else LANES
+    cdef some_lanes lanes[2 * 2 * MAX_EDGE_TAPS]        # of the two halves of each vector, for each tap
     cdef const real *row
     cdef const real *px
     cdef const real *pw
     cdef real *to
     cdef int k, v
+    for i in range(s.t.n[2] if edge else 0):
+        for v in range(V):
+            lanes[2 * (i * V + v)] = lanes_inside(s.at + i * s.at_tap + v * x_v, s.n_in)
+            lanes[2 * (i * V + v) + 1] = lanes_inside(s.at + i * s.at_tap + v * x_v + LANES - 1, s.n_in)
     for j in range(s.count):       # without this loop GCC does not unroll those over k and v
-        row, to = x + j * V * x_v, out + j * V * out_v
+        row, to, start = x, out, load(s.t.start + j * s.w_tile)
         for k in range(H * V):
             acc[k] = start
         for i in range(s.rows + H - 1):
             for v in range(V):
-                prefetch_input(row + ROWS_AHEAD * s.t.next_a + v * x_v)
-                prefetch(to + ROWS_AHEAD * s.t.next_out + v * out_v)
+                if edge or H == 1 or v * LANES * <int>sizeof(real) % 64 == 0:      # else in the same line
+                    prefetch_input(row + s.x_ahead + v * x_v)
+                    prefetch(to + s.out_ahead + v * out_v)
             n0 = s.t.n[0] if s.first <= i < s.last else 0
             for i0 in range(n0):
                 for i1 in range(s.t.n[1]):
@@ -57,7 +84,7 @@ cdef inline void slide(const int H, const int V, const Slide *s, const real *x, 
                         pw = w + i0 * s.t.b[0] + i1 * s.t.b[1] + i2 * s.t.b[2]
                         for _ in range(n3):
                             for v in range(V):
-                                cells[v] = load(px + v * x_v)
+                                cells[v] = load_cells(even, edge, px + v * x_v, lanes + 2 * (i2 * V + v))
                             for k in range(H):
                                 tap = loaded(load(pw + k * LANES))
                                 for v in range(V):
@@ -77,30 +104,44 @@ cdef inline void slide(const int H, const int V, const Slide *s, const real *x, 
             for v in range(V):
                 acc[v] = start
             row += s.t.next_a
+        x += s.x_tile
+        w += s.w_tile
+        out += s.out_tile
 
 
-cdef inline void slide_of_height(const int H, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
+cdef inline void slide_of_height(const bint even, const bint edge, const int H, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
     # As in tile_of_width: one body per size.
-    if V == 1: slide(H, 1, s, x, w, out)
-    elif V == 2 and 2 * (H + 1) <= ACCUMULATORS + 2: slide(H, 2, s, x, w, out)
-    elif V == 3 and 3 * (H + 1) <= ACCUMULATORS + 2: slide(H, 3, s, x, w, out)
-    elif V == 4 and 4 * (H + 1) <= ACCUMULATORS + 2: slide(H, 4, s, x, w, out)
-    elif V == 5 and 5 * (H + 1) <= ACCUMULATORS + 2: slide(H, 5, s, x, w, out)
-    elif V == 6 and 6 * (H + 1) <= ACCUMULATORS + 2: slide(H, 6, s, x, w, out)
-    elif V == 7 and 7 * (H + 1) <= ACCUMULATORS + 2: slide(H, 7, s, x, w, out)
-    elif V == 8 and 8 * (H + 1) <= ACCUMULATORS + 2: slide(H, 8, s, x, w, out)
+    if V == 1: slide(even, edge, H, 1, s, x, w, out)
+    elif V == 2 and 2 * (H + 1) <= ACCUMULATORS + 2: slide(even, edge, H, 2, s, x, w, out)
+    elif V == 3 and not edge and 3 * (H + 1) <= ACCUMULATORS + 2: slide(even, edge, H, 3, s, x, w, out)
+    elif V == 4 and not edge and 4 * (H + 1) <= ACCUMULATORS + 2: slide(even, edge, H, 4, s, x, w, out)
+    elif V == 5 and not edge and 5 * (H + 1) <= ACCUMULATORS + 2: slide(even, edge, H, 5, s, x, w, out)
+    elif V == 6 and not edge and 6 * (H + 1) <= ACCUMULATORS + 2: slide(even, edge, H, 6, s, x, w, out)
+    elif V == 7 and not edge and 7 * (H + 1) <= ACCUMULATORS + 2: slide(even, edge, H, 7, s, x, w, out)
+    elif V == 8 and not edge and 8 * (H + 1) <= ACCUMULATORS + 2: slide(even, edge, H, 8, s, x, w, out)
+
+
+cdef inline void slide_of_kind(const bint edge, int H, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
+    if H == 1: slide_of_height(False, edge, 1, V, s, x, w, out)
+    elif H == 2: slide_of_height(False, edge, 2, V, s, x, w, out)
+    elif H == 3: slide_of_height(False, edge, 3, V, s, x, w, out)
+    elif H == 4: slide_of_height(False, edge, 4, V, s, x, w, out)
+    elif H == 5: slide_of_height(False, edge, 5, V, s, x, w, out)
+    elif H == 6: slide_of_height(False, edge, 6, V, s, x, w, out)
+    elif H == 7: slide_of_height(False, edge, 7, V, s, x, w, out)
+    elif H == 8: slide_of_height(False, edge, 8, V, s, x, w, out)
+    elif H == 9: slide_of_height(False, edge, 9, V, s, x, w, out)
+    elif H == 10: slide_of_height(False, edge, 10, V, s, x, w, out)
+    elif H == 11: slide_of_height(False, edge, 11, V, s, x, w, out)
+    elif H == 12: slide_of_height(False, edge, 12, V, s, x, w, out)
 
 
 cdef void run_slide(int H, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
-    if H == 1: slide_of_height(1, V, s, x, w, out)
-    elif H == 2: slide_of_height(2, V, s, x, w, out)
-    elif H == 3: slide_of_height(3, V, s, x, w, out)
-    elif H == 4: slide_of_height(4, V, s, x, w, out)
-    elif H == 5: slide_of_height(5, V, s, x, w, out)
-    elif H == 6: slide_of_height(6, V, s, x, w, out)
-    elif H == 7: slide_of_height(7, V, s, x, w, out)
-    elif H == 8: slide_of_height(8, V, s, x, w, out)
-    elif H == 9: slide_of_height(9, V, s, x, w, out)
-    elif H == 10: slide_of_height(10, V, s, x, w, out)
-    elif H == 11: slide_of_height(11, V, s, x, w, out)
-    elif H == 12: slide_of_height(12, V, s, x, w, out)
+    if s.even and s.edge:
+        slide_of_height(True, True, 1, V, s, x, w, out)
+    elif s.even:
+        slide_of_height(True, False, 1, V, s, x, w, out)
+    elif s.edge:
+        slide_of_kind(True, H, V, s, x, w, out)
+    else:
+        slide_of_kind(False, H, V, s, x, w, out)

@@ -112,21 +112,26 @@ cdef void view_in_scratch(const Axis *axes, const real *x, Py_ssize_t x_c, const
     cdef Cover cd = cover(&axes[0], box.n_out[0], box.n_taps[0], ANY_ORDER)
     cdef Cover ch = cover(&axes[1], box.n_out[1], box.n_taps[1], ANY_ORDER)
     cdef Cover cw = cover(&axes[2], box.n_out[2], box.n_taps[2], order)
-    cdef Py_ssize_t nc = box.n_channels, row_size = cw.size * nc, d, h, i_d, i_h
+    cdef Py_ssize_t nc = box.n_channels, row_size = cw.size * nc, d, h, i_d, i_h, run, begin, first, last
     cdef bint channels_last = order == CHANNELS_ADJACENT or (
         order == ANY_ORDER and (x_c == 1 or (nc >= LANES // 2 and cw.size <= SHORT_ROW)))
-    cdef real *row = scratch
+    cdef real *row
     x += box.channel * x_c
-    for d in range(cd.size):
-        i_d = input_cell(&axes[0], &cd, box.out[0], box.tap[0], d)
-        for h in range(ch.size):
-            i_h = input_cell(&axes[1], &ch, box.out[1], box.tap[1], h)
-            if 0 <= i_d < axes[0].n_in and 0 <= i_h < axes[1].n_in:
-                fill_row(&axes[2], &cw, x + i_d * axes[0].x + i_h * axes[1].x, x_c, nc, channels_last,
-                         box.out[2], box.tap[2], row)
-            elif zero_rows:
-                memset(row, 0, row_size * sizeof(real))
-            row += row_size
+    for run in range(cw.runs):
+        begin = input_cell(&axes[2], &cw, box.out[2], box.tap[2], run * cw.length)
+        first = first_inside(begin, cw.step, 0, cw.length)
+        last = max(first_inside(begin, cw.step, axes[2].n_in, cw.length), first)
+        row = scratch + run * cw.length * (nc if channels_last else 1)
+        for d in range(cd.size):
+            i_d = input_cell(&axes[0], &cd, box.out[0], box.tap[0], d)
+            for h in range(ch.size):
+                i_h = input_cell(&axes[1], &ch, box.out[1], box.tap[1], h)
+                if 0 <= i_d < axes[0].n_in and 0 <= i_h < axes[1].n_in:
+                    fill_run(row, &cw, x + i_d * axes[0].x + i_h * axes[1].x + begin * axes[2].x, axes[2].x * cw.step,
+                             first, last, nc, x_c, channels_last)
+                elif zero_rows and run == 0:
+                    memset(row, 0, row_size * sizeof(real))
+                row += row_size
     view.data = scratch
     view.c = 1 if channels_last else cw.size
     view.out[2] = cw.out * (nc if channels_last else 1)
@@ -184,31 +189,20 @@ cdef inline void copy_cells(real *out, const real *x, Py_ssize_t n, Py_ssize_t s
             out[i] = x[i * step]
 
 
-cdef void fill_row(const Axis *axis, const Cover *c, const real *x, Py_ssize_t x_c, Py_ssize_t nc, bint channels_last,
-                   Py_ssize_t out, Py_ssize_t tap, real *row) noexcept nogil:
-    """One row of scratch: zeros, cells of x, zeros, for each run."""
-    cdef Py_ssize_t run, first, last, k, begin
-    cdef real *cells
-    for run in range(c.runs):
-        begin = input_cell(axis, c, out, tap, run * c.length)
-        first = first_inside(begin, c.step, 0, c.length)
-        last = max(first_inside(begin, c.step, axis.n_in, c.length), first)
-        cells = row + run * c.length * (nc if channels_last else 1)
-        if channels_last:
-            memset(cells, 0, first * nc * sizeof(real))
-            memset(cells + last * nc, 0, (c.length - last) * nc * sizeof(real))
-        else:
-            for k in range(nc):
-                memset(cells + k * c.size, 0, first * sizeof(real))
-                memset(cells + k * c.size + last, 0, (c.length - last) * sizeof(real))
-        fill_run(cells + first * (nc if channels_last else 1), c.size, x + (begin + first * c.step) * axis.x,
-                 last - first, axis.x * c.step, nc, x_c, channels_last)
-
-
-cdef inline void fill_run(real *cells, Py_ssize_t pitch, const real *x, Py_ssize_t n, Py_ssize_t x_w, Py_ssize_t nc,
-                          Py_ssize_t x_c, bint channels_last) noexcept nogil:
-    """cells[i, c], or cells[c, i] with ``pitch``, = x[i, c] for i < n."""
-    cdef Py_ssize_t i
+cdef void fill_run(real *cells, const Cover *c, const real *x, Py_ssize_t x_w, Py_ssize_t first, Py_ssize_t last,
+                   Py_ssize_t nc, Py_ssize_t x_c, bint channels_last) noexcept nogil:
+    """One run of a row of scratch: zeros, the cells first .. last of x, zeros."""
+    cdef Py_ssize_t i, n = last - first
+    if channels_last:
+        zero_cells(cells, first * nc)
+        zero_cells(cells + last * nc, (c.length - last) * nc)
+        cells += first * nc
+    else:
+        for i in range(nc):
+            zero_cells(cells + i * c.size, first)
+            zero_cells(cells + i * c.size + last, c.length - last)
+        cells += first
+    x += first * x_w
     if channels_last and x_c == 1 and x_w == nc:
         copy_cells(cells, x, n * nc, 1)
     elif channels_last and x_w == 1:
@@ -217,7 +211,16 @@ cdef inline void fill_run(real *cells, Py_ssize_t pitch, const real *x, Py_ssize
         for i in range(n):
             copy_cells(cells + i * nc, x + i * x_w, nc, x_c)
     elif x_c == 1:
-        copy_transposed(cells, pitch, x, x_w, n, nc)
+        copy_transposed(cells, c.size, x, x_w, n, nc)
     else:
         for i in range(nc):
-            copy_cells(cells + i * pitch, x + i * x_c, n, x_w)
+            copy_cells(cells + i * c.size, x + i * x_c, n, x_w)
+
+
+cdef inline void zero_cells(real *out, Py_ssize_t n) noexcept nogil:
+    # Mostly one or two: a call of memset would take longer.
+    while n >= LANES:
+        store(out, splat(0))
+        out += LANES
+        n -= LANES
+    store_part(out, splat(0), n)
