@@ -287,9 +287,9 @@ cdef void run_edges(const Depthwise *d, const Box *box, const View *view, Py_ssi
     cdef Py_ssize_t row = box.n_out[2], n = ceil_div(row, LANES), at, apart, i = 0 if first > 0 else last, second
     cdef Py_ssize_t y_step[3]
     cdef Slide s
-    cdef int V
-    for V in range(3):
-        y_step[V] = d.cv.axis[V].y
+    cdef int V, k
+    for k in range(3):
+        y_step[k] = d.cv.axis[k].y
     while i < n:
         at = clip(row - LANES, 0, i * LANES)
         second = i + 1 if i + 1 != first else last
