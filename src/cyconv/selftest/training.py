@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from ..classifier import ConvNetClassifier
-from ..layers import ELU, AvgPool, BatchNorm, Conv, Dense, Dropout, MaxPool
+from ..layers import ELU, AvgPool, BatchNorm, Conv, Dense, Dropout, MaxPool, ReLU
 from . import machine
 
 
@@ -16,11 +16,11 @@ def samples(n=120):
 
 
 def estimator(**more):
-    """A network with most kinds of layers; the first run on blocks of samples, the others do not."""
-    layers = [("conv1", Conv(6, 3, padding="same")), ("elu1", ELU()), ("pool1", MaxPool()),
+    """A network with most kinds of layers; whole batches run on blocks of samples up to its normalisation, the last does not."""
+    layers = [("conv1", Conv(6, 3, padding="same")), ("relu1", ReLU()), ("pool1", MaxPool()),
               ("conv2", Conv(9, 3, padding="same")), ("elu2", ELU()), ("pool2", AvgPool()),
               ("norm", BatchNorm()), ("dense", Dense(17)), ("elu3", ELU()), ("drop", Dropout(0.1))]
-    how = {"layers": layers, "batch_size": 32, "max_iter": 3, "random_state": 0, **more}
+    how = {"layers": layers, "batch_size": 48, "max_iter": 3, "random_state": 0, **more}
     return ConvNetClassifier(**how)
 
 
