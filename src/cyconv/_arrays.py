@@ -58,7 +58,7 @@ def float_dtype(function, dtype):
     with suppress(TypeError):
         if np.dtype(dtype) in (FLOAT32, FLOAT64):
             return np.dtype(dtype)
-    raise TypeError(f"{function}: dtype must be float32 or float64, got {dtype!r}")
+    raise TypeError(f"{function}: dtype must be float32 or float64, got {getattr(dtype, '__name__', repr(dtype))}")
 
 
 def is_channels_last(function, data_format):

@@ -196,7 +196,7 @@ cdef inline void fold_parts(double *parts, Py_ssize_t step, Py_ssize_t n) noexce
 
 cdef inline void pool_long_sums(const int step, const Taps *taps, const real *x, Py_ssize_t n, bint first, bint last, const double *by,
                                 Py_ssize_t by_step, real *best, double *sum) noexcept nogil:
-    """At most BLOCK lanes; ``sum`` has room for all parts of them."""
+    """At most BLOCK lanes; ``sum`` has room for all parts of them, and not for more."""
     cdef double parts[SUM_PARTS * BLOCK]
     cdef double *part
     cdef const real *cells
@@ -204,13 +204,15 @@ cdef inline void pool_long_sums(const int step, const Taps *taps, const real *x,
     if first:
         memset(parts, 0, sizeof(parts))
     else:
-        memcpy(parts, sum, sizeof(parts))
+        for k in range(SUM_PARTS):
+            memcpy(parts + k * BLOCK, sum + k * n, n * sizeof(double))
     for k in range(taps.n):
         cells, part = x + taps.x[k], parts + taps.name[k] % SUM_PARTS * BLOCK
         for i in range(n):
             part[i] = part[i] + cells[i * step]
     if not last:
-        memcpy(sum, parts, sizeof(parts))
+        for k in range(SUM_PARTS):
+            memcpy(sum + k * n, parts + k * BLOCK, n * sizeof(double))
         return
     fold_parts(parts, BLOCK, n)
     for i in range(n):
