@@ -209,7 +209,7 @@ class Blocks:
 
 
 def tap_places(sizes, window, maxima):
-    """For the outputs of each axis of a convolution: steps to the maximum of their window, their part of a tap's number."""
+    """For the outputs of each axis of a convolution: steps to the maximum of their window, their part of its tap."""
     tables, name = [], 1
     for n, w, strides in zip(reversed(sizes), reversed(window), reversed(maxima.strides)):
         output = np.arange(n)

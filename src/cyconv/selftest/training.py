@@ -16,7 +16,7 @@ def samples(n=120):
 
 
 def estimator(**more):
-    """A network with most kinds of layers; whole batches run on blocks of samples up to its normalisation, the last does not."""
+    """A network with most kinds of layers; up to its normalisation whole batches run on blocks, the last does not."""
     layers = [("conv1", Conv(6, 3, padding="same")), ("relu1", ReLU()), ("pool1", MaxPool()),
               ("conv2", Conv(9, 3, padding="same")), ("elu2", ELU()), ("pool2", AvgPool()),
               ("norm", BatchNorm()), ("dense", Dense(17)), ("elu3", ELU()), ("drop", Dropout(0.1))]
