@@ -36,7 +36,7 @@ if [ "$(cat "$work/built" 2>&1)" != "$flags" ]; then
     printf '#!/bin/sh\nexec gcc "$@" %s\n' "$flags" > "$work/bin/cc"
     chmod +x "$work/bin/cc"
     cd "$work"
-    CC="$work/bin/cc" CYCONV_BUILD=${CYCONV_BUILD:-cpu|avx2_f..} "$python" setup.py -q build_ext --inplace --force \
+    CC="$work/bin/cc" CYCONV_BUILD=${CYCONV_BUILD:-cpu|front|avx2_f..} "$python" setup.py -q build_ext --inplace --force \
         > "$work/messages" 2>&1 || { cat "$work/messages"; exit 1; }
     echo "$flags" > "$work/built"
 fi
