@@ -7,7 +7,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.metrics import r2_score
 
-from cyconv import ConvNetRegressor
+from cyconv import ConvNetRegressor, load
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -40,6 +40,39 @@ def test_several_outputs(loss):
     fitted = quick(loss=loss, max_iter=40).fit(X[TRAIN], scaled[TRAIN])
     assert fitted.predict(X[TEST]).shape == (150, 2) and fitted.n_outputs_ == 2
     assert r2_score(scaled[TEST], fitted.predict(X[TEST]), multioutput="raw_values").min() > 0.7
+
+
+@pytest.mark.parametrize("loss", ("squared_error", "huber"))
+def test_outputs_of_different_size_are_learned_alike(loss):
+    factors = np.array([2.0**-10, 2.0**10])
+    two = TWO / [1, 100]
+    plain, scaled = (quick(loss=loss, max_iter=20).fit(X[TRAIN], y[TRAIN]) for y in (two, two * factors))
+    np.testing.assert_array_equal(scaled.predict(X[TEST]), (plain.predict(X[TEST]) * factors).astype(np.float32))
+    np.testing.assert_array_equal(scaled.output_scale_, plain.output_scale_ * factors)
+    assert scaled.history_["loss"] == plain.history_["loss"]
+    assert r2_score(two[TEST] * factors, scaled.predict(X[TEST]), multioutput="raw_values").min() > 0.6
+
+
+def test_loss_of_several_outputs_is_that_of_y_over_output_scale():
+    fitted = quick(batch_size=600, max_iter=1, alpha=0.0, solver="sgd", learning_rate_init=1e-12).fit(X, TWO)
+    error = (fitted.predict(X) - TWO) / fitted.output_scale_
+    assert fitted.output_scale_.shape == (2,) and fitted.loss_ == pytest.approx(np.square(error).mean() / 2, rel=1e-5)
+
+
+def test_a_constant_beside_another_output_does_no_harm():
+    fitted = quick(max_iter=40).fit(X[TRAIN], np.stack([Y, np.full(600, 0.1)], axis=1)[TRAIN])
+    assert fitted.output_scale_[1] == 1
+    assert r2_score(Y[TEST], fitted.predict(X[TEST])[:, 0]) > 0.7
+
+
+def test_restarts_and_files_keep_the_scales_of_outputs(tmp_path):
+    whole = quick(max_iter=4).fit(X, TWO)
+    quick(max_iter=2, warm_start=True).fit(X, TWO).save(tmp_path / "half.npz", for_training=True)
+    halves = load(tmp_path / "half.npz").fit(X, TWO)
+    np.testing.assert_array_equal(weights(halves), weights(whole))
+    halves.output_scale_ = np.ones(3)
+    with pytest.raises(ValueError, match="output_scale_=.* does not belong to n_outputs_=2"):
+        pickle.loads(pickle.dumps(halves))
 
 
 def test_a_column_of_targets_is_one_output():

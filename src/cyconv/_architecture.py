@@ -138,5 +138,5 @@ def input_weights(network):
 
 
 def output_parameters(network):
-    """Names of the parameters that all outputs are multiples of together: those of the last layer."""
+    """Names of the parameters of the last layer, whose rows an output is a multiple of."""
     return [f"{network.names[-1]}.{name}" for name in ("weight", "bias") if name == "weight" or network.layers[-1].bias]

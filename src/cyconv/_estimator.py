@@ -88,7 +88,7 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
         """Note of the targets what is needed to encode them."""
 
     def _output_factor(self):
-        """Outputs of the trained network over those in training."""
+        """Outputs of the trained network over those in training: one number, or one for each output."""
         return 1.0
 
     def _center_outputs(self, network, samples):
@@ -318,8 +318,10 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
         parameters = dict(parameters)
         for names, factor in ((input_weights(network), self.input_scale_),
                               (output_parameters(network), self._output_factor())):
-            for name in names if factor != 1 else ():
-                parameters[name] = parameters[name] * parameters[name].dtype.type(factor**sign)
+            for name in names if np.any(factor != 1) else ():
+                value = parameters[name]
+                by_output = np.reshape(factor**sign, (-1,) + (1,) * (value.ndim - 1))     # or one for all
+                parameters[name] = value * by_output.astype(value.dtype)
         return parameters
 
     def _optimizer(self, network):

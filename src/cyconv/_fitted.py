@@ -52,7 +52,8 @@ FITTED = {
                  and len(value) >= 2),
     "multilabel_": FLAG,
     "n_outputs_": COUNT,
-    "output_scale_": POSITIVE,
+    "output_scale_": ("a number > 0 or a vector of them", lambda value: POSITIVE[1](value) or (
+        is_array("f", 1)(value) and all(map(POSITIVE[1], value.tolist())))),
     "n_features_in_": COUNT,
     "feature_names_in_": ("a vector of str", are_strings),
     "input_shape_": ("a tuple of two to four ints >= 1", lambda value: isinstance(value, tuple)
@@ -142,6 +143,9 @@ class Saved:
                              f"{self.n_features_in_} and feature_names_in_ do not agree")
         if len({values.dtype for values in self.parameters_.values()}) != 1:
             raise ValueError(f"{type(self).__name__}: parameters_ must have one dtype")
+        if np.shape(found.get("output_scale_", 1.0)) not in ((), (self.n_outputs_,)):
+            raise ValueError(f"{type(self).__name__}: output_scale_={found['output_scale_']} does not belong to "
+                             f"n_outputs_={self.n_outputs_}")
         network = self.to_sequential()
         n_classes = len(found["classes_"]) if "classes_" in found else self.n_outputs_
         if network.shapes[-1] != (self.n_outputs_,) or n_classes != self.n_outputs_:

@@ -4,7 +4,6 @@ Here are the scale of targets and the losses. What it shares with `classifier` i
 """
 
 from functools import partial
-from math import sqrt
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -18,14 +17,17 @@ from .losses import huber, squared_error
 
 __all__ = ["ConvNetRegressor"]
 
+ROUNDING = 1e-12     # a deviation of less than this part of the mean is that of a constant
+
 
 @documented
 class ConvNetRegressor(RegressorMixin, ConvNet):
     """Convolutional network for regression on images, signals and volumes, with one output or several.
 
     As `ConvNetClassifier`, with the squared error or Huber's loss. Neither X nor y need be scaled: training
-    starts from the mean of y and divides it by the power of two nearest to its standard deviation, and the
-    weights of the trained network include that. Losses are those of y as it is given.
+    starts from the mean of y and divides it by the power of two nearest to its standard deviation, each output
+    by its own, and the weights of the trained network include that. Losses are those of y as it is given; with
+    several outputs, whose units may differ, they are those of y / output_scale_.
 
     Parameters
     ----------
@@ -34,12 +36,12 @@ class ConvNetRegressor(RegressorMixin, ConvNet):
         The mean over samples and outputs of half the square of the error, or of `cyconv.losses.huber`, which is
         linear for large errors.
     huber_delta : float > 0, default 1.0
-        Error from which on loss="huber" is linear, in units of y.
+        Error from which on loss="huber" is linear, in units of y; with several outputs, of y / output_scale_.
 
     Attributes
     ----------
-    output_scale_ : float
-        The power of two that y was divided by in training.
+    output_scale_ : float, or ndarray of shape (n_outputs_,) with several outputs
+        The powers of two that y was divided by in training.
     {attributes}
 
     See Also
@@ -93,8 +95,10 @@ class ConvNetRegressor(RegressorMixin, ConvNet):
 
     def _measure(self, y, weight):
         y = y.reshape(len(y), -1).astype(np.float64)
-        variance = np.average((y - np.average(y, axis=0, weights=weight))**2, axis=0, weights=weight).mean()
-        self.output_scale_ = nearest_power(sqrt(variance)) if variance > 0 else 1.0
+        mean = np.average(y, axis=0, weights=weight)
+        deviation = np.sqrt(np.average((y - mean)**2, axis=0, weights=weight))
+        scales = [nearest_power(d) if d > ROUNDING * abs(m) else 1.0 for d, m in zip(deviation, mean)]
+        self.output_scale_ = np.array(scales) if len(scales) > 1 else scales[0]
 
     def _encode(self, y, dtype):
         return (y.reshape(len(y), -1) / self.output_scale_).astype(dtype)
@@ -113,10 +117,8 @@ class ConvNetRegressor(RegressorMixin, ConvNet):
             network.load_parameters(network.parameters() | {last: mean})
 
     def _loss(self):
-        unit = self.output_scale_**2
-        if self.loss == "huber":
-            return partial(huber, delta=self.huber_delta / self.output_scale_), unit
-        return squared_error, unit
+        unit = 1.0 if np.ndim(self.output_scale_) else self.output_scale_     # several outputs may differ in theirs
+        return partial(huber, delta=self.huber_delta / unit) if self.loss == "huber" else squared_error, unit**2
 
     def _score(self, outputs, targets, weight):
         return r2_score(targets, outputs, sample_weight=weight) if len(targets) > 1 else np.nan
