@@ -8,6 +8,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import make_scorer
 from sklearn.neural_network import MLPClassifier
 
 from cyconv import ConvNetClassifier, ConvNetRegressor, optimizers, schedules
@@ -170,6 +171,37 @@ def test_early_stopping_by_a_score(scoring):
     fitted.fit(FEW, FEW_Y, X_val=VAL, y_val=VAL_Y)
     score = -log_loss(fitted) if scoring == "neg_log_loss" else fitted.score(VAL, VAL_Y)
     assert fitted.best_validation_score_ == max(fitted.validation_scores_) == pytest.approx(score, rel=1e-5)
+
+
+def without_weight(estimator, X, y):
+    return estimator.score(X, y)
+
+
+@pytest.mark.parametrize("scoring", (without_weight, make_scorer(lambda y, predicted: (y == predicted).mean())))
+def test_scorers_need_not_take_weights(scoring):
+    data = {"X_val": VAL, "y_val": VAL_Y}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = quick(scoring=scoring).fit(FEW, FEW_Y, **data)
+    assert fitted.validation_scores_[-1] == fitted.score(VAL, VAL_Y)
+    with pytest.warns(UserWarning, match="scoring=.* takes no sample_weight: the validation data are scored without"):
+        fitted = quick(scoring=scoring, class_weight="balanced").fit(FEW, FEW_Y, **data)
+    assert fitted.validation_scores_[-1] == fitted.score(VAL, VAL_Y)
+
+
+def test_scorers_that_take_weights_are_given_them():
+    weight = np.arange(100.0)
+    fitted = quick(scoring="accuracy").fit(FEW, FEW_Y, X_val=VAL, y_val=VAL_Y, sample_weight_val=weight)
+    assert fitted.validation_scores_[-1] == pytest.approx(fitted.score(VAL, VAL_Y, sample_weight=weight))
+
+
+def test_scores_that_are_no_numbers_are_named():
+    with pytest.raises(ValueError, match="scoring=.* must return a number, got 'good'"):
+        quick(scoring=lambda *args: "good").fit(FEW, FEW_Y, X_val=VAL, y_val=VAL_Y)
+    with pytest.warns(UserWarning, match="scoring=.* returned NaN, which counts as worse than any number") as found:
+        fitted = quick(scoring=lambda *args: np.nan).fit(FEW, FEW_Y, X_val=VAL, y_val=VAL_Y)
+    assert np.isnan(fitted.best_validation_score_) and not [w for w in found if w.category is RuntimeWarning]
 
 
 def test_early_stopping_sets_samples_of_every_class_aside():

@@ -84,7 +84,9 @@ PARAMETERS = """\
         Share of the samples, the same of each class, that early_stopping sets aside unless `fit` is given X_val.
     scoring : str, callable or None, default "loss"
         What early_stopping goes by: the loss of the validation data, a name or scorer of
-        `sklearn.metrics.get_scorer`, or None for what `score` returns.
+        `sklearn.metrics.get_scorer`, a callable ``(estimator, X, y) -> float``, or None for what `score` returns.
+        Larger is better; weights, of classes too, are passed as sample_weight to scorers that take it, others
+        score without them, with a warning.
     n_iter_no_change : int >= 1 or numpy.inf, default 10
         See tol.
     beta_1 : float in [0, 1), default 0.9

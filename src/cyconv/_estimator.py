@@ -8,6 +8,9 @@ samples in `_samples`, the layers in `_architecture`, the course of a fit in `_f
 import warnings
 from contextlib import contextmanager
 from copy import copy, deepcopy
+from inspect import signature
+from math import isnan
+from numbers import Real
 
 import numpy as np
 from scipy.sparse import issparse
@@ -41,6 +44,13 @@ from .optimizers import SGD, Adam, AdamW, RMSprop
 FLOATS = (np.float32, np.float64)     # others become the first
 AUTO_BATCH_SIZE = 32
 FIRST_WEIGHTS = 0.4     # of He's: sqrt(2 / fan-in) becomes the sqrt(1 / (3 fan-in)) of PyTorch's layers, nearly
+
+
+def accepts_weight(scorer):
+    """Whether a scorer takes sample_weight, decided as scikit-learn's searches do."""
+    if hasattr(scorer, "_accept_sample_weight"):
+        return scorer._accept_sample_weight()
+    return "sample_weight" in signature(scorer).parameters
 
 
 def keep(arguments):
@@ -304,12 +314,25 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
         if self.scoring in (None, "loss"):
             return lambda outputs, export: self._score(outputs, validation.targets, validation.weight)
         scorer = check_scoring(self, self.scoring)
-        y = None if validation is None else self._decode(validation.targets)
+        if validation is None:
+            return None
+        y, weight = self._decode(validation.targets), {}
+        if validation.weight is not None and accepts_weight(scorer):
+            weight = {"sample_weight": validation.weight}
+        elif validation.weight is not None:
+            warnings.warn(f"scoring={self.scoring!r} takes no sample_weight: the validation data are scored without "
+                          "their weights", UserWarning, stacklevel=4)
 
         def score(outputs, export):
             fitted = copy(self)
             vars(fitted).update(export())
-            return scorer(fitted, validation.X, y, sample_weight=validation.weight)
+            value = scorer(fitted, validation.X, y, **weight)
+            if not isinstance(value, Real):
+                raise ValueError(f"scoring={self.scoring!r} must return a number, got {value!r:.100}")
+            if isnan(value):
+                warnings.warn(f"scoring={self.scoring!r} returned NaN, which counts as worse than any number",
+                              UserWarning, stacklevel=6)
+            return float(value)
 
         return score
 

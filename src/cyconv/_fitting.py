@@ -142,7 +142,8 @@ class Fitting:
         noted["loss_curve_"] = noted["history_"]["loss"]
         if self.problem.validation is not None:
             scores = noted["history_"]["validation_score"]
-            noted |= {"validation_scores_": scores, "best_validation_score_": float(np.nanmax(scores))}
+            best = max((score for score in scores if not isnan(score)), default=nan)
+            noted |= {"validation_scores_": scores, "best_validation_score_": float(best)}
         return noted
 
     def has_settled(self):
