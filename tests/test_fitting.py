@@ -74,12 +74,27 @@ def test_weights_of_validation_samples_count():
 @pytest.mark.parametrize(("data", "message"), [
     ({"X_val": VAL}, "X_val and y_val go together, got y_val=None"),
     ({"y_val": VAL_Y}, "X_val and y_val go together, got X_val=None"),
-    ({"X_val": VAL[:, 1:], "y_val": VAL_Y}, "X has 63 features"),
-    ({"X_val": VAL, "y_val": VAL_Y + 1}, r"y has labels that are not among the classes .*: \[10\]"),
+    ({"sample_weight_val": np.ones(100)}, "sample_weight_val goes together with X_val and y_val, got None"),
+    ({"X_val": VAL[:, 1:], "y_val": VAL_Y}, "X_val: X has 63 features"),
+    ({"X_val": VAL.reshape(100, 4, 16), "y_val": VAL_Y}, "X_val: samples of X have shape"),
+    ({"X_val": VAL[0], "y_val": VAL_Y}, "X_val: Expected 2D array"),
+    ({"X_val": np.full_like(VAL, np.nan), "y_val": VAL_Y}, "X_val: Input X contains NaN"),
+    ({"X_val": VAL, "y_val": VAL_Y + 1}, r"y_val: y has labels that are not among the classes .*: \[10\]"),
+    ({"X_val": VAL, "y_val": VAL_Y[1:]}, "y_val: expected 100 samples as in X_val, got 99"),
+    ({"X_val": VAL, "y_val": np.stack([VAL_Y, VAL_Y], 1)}, r"y_val: expected the shape \(100,\), .* got \(100, 2\)"),
+    ({"X_val": VAL, "y_val": np.full(100, np.nan)}, "y_val: Input y contains NaN"),
+    ({"X_val": VAL, "y_val": VAL_Y, "sample_weight_val": np.ones(99)}, "sample_weight_val: sample_weight.shape"),
+    ({"X_val": VAL, "y_val": VAL_Y, "sample_weight_val": -np.ones(100)}, "sample_weight_val: Negative values in"),
 ])
 def test_validation_data_that_do_not_fit_are_errors(data, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{message}"):
         quick().fit(FEW, FEW_Y, **data)
+
+
+def test_validation_targets_have_the_columns_of_y():
+    message = r"^y_val: expected the shape \(100, 2\), with as many columns as y, got \(100,\)"
+    with pytest.raises(ValueError, match=message):
+        quick(ConvNetRegressor).fit(FEW, np.stack([FEW_Y, FEW_Y], 1), X_val=VAL, y_val=VAL_Y)
 
 
 def test_verbose_shows_validation(capsys):

@@ -18,7 +18,7 @@ from sklearn.base import TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import (
     _check_feature_names_in,
@@ -44,6 +44,20 @@ from .optimizers import SGD, Adam, AdamW, RMSprop
 FLOATS = (np.float32, np.float64)     # others become the first
 AUTO_BATCH_SIZE = 32
 FIRST_WEIGHTS = 0.4     # of He's: sqrt(2 / fan-in) becomes the sqrt(1 / (3 fan-in)) of PyTorch's layers, nearly
+
+
+@contextmanager
+def errors_naming(argument):
+    """Put the name of an argument in front of what scikit-learn, who knows X, y and sample_weight, says of it."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{argument}: {error}") from error
+
+
+def without_single_column(y):
+    y = y.toarray() if issparse(y) else y
+    return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 def accepts_weight(scorer):
@@ -154,7 +168,8 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
             goes_on = self.warm_start and hasattr(self, "parameters_")
             X, y = self._prepare(X, y, None, goes_on)
             samples, factors = self._samples(X, y, sample_weight, goes_on)
-            validation, seed = self._validation(X_val, y_val, sample_weight_val, factors), self._seed()
+            validation = self._validation(X_val, y_val, sample_weight_val, factors, y.shape[1:])
+            seed = self._seed()
             if validation is None and self.early_stopping:
                 samples, validation = self._split(samples, seed)
             self.n_iter_ = 0
@@ -216,8 +231,7 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
     def _checked(self, rows, y, is_first):
         X, y = validate_data(self, rows, y, dtype=FLOATS, order="C", reset=is_first, multi_output=True,
                              y_numeric=self._y_is_numeric)
-        y = y.toarray() if issparse(y) else y
-        return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+        return X, without_single_column(y)
 
     def _check_augment(self, n_axes):
         try:
@@ -249,17 +263,28 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
             weight = factors[targets] if weight is None else weight * factors[targets]
         return Samples(X, targets, weight)
 
-    def _validation(self, X, y, weight, factors):
-        """The user's validation data, or None."""
-        if X is None and y is None and weight is None:
+    def _validation(self, X, y, weight, factors, shape):
+        """The user's validation data, or None; ``shape`` is that of a target in y."""
+        if X is None and y is None:
+            if weight is not None:
+                raise ValueError("sample_weight_val goes together with X_val and y_val, got None for both")
             return None
         if X is None or y is None:
             raise ValueError(f"X_val and y_val go together, got {'X_val' if X is None else 'y_val'}=None")
-        rows, found = as_rows(X)
-        check_shape(found, self.input_shape_, self.data_format_)
-        X, y = self._checked(rows, y, is_first=False)
+        with errors_naming("X_val"):
+            X = np.require(self._rows(X), requirements="C")
+        with errors_naming("y_val"):
+            y = without_single_column(check_array(
+                y, accept_sparse="csr", ensure_2d=False, dtype="numeric" if self._y_is_numeric else None,
+                input_name="y", estimator=self))
+            if len(y) != len(X):
+                raise ValueError(f"expected {len(X)} samples as in X_val, got {len(y)}")
+            if y.shape[1:] != shape:
+                raise ValueError(f"expected the shape {(len(X), *shape)}, with as many columns as y, got {y.shape}")
+            self._encode(y, X.dtype)
         if weight is not None:
-            weight = _check_sample_weight(weight, X, dtype=np.float64, ensure_non_negative=True)
+            with errors_naming("sample_weight_val"):
+                weight = _check_sample_weight(weight, X, dtype=np.float64, ensure_non_negative=True)
         return self._weighted(X, y, weight, factors).with_weight()
 
     def _split(self, samples, seed):
