@@ -92,8 +92,15 @@ def test_the_scale_of_the_input_is_right_whatever_comes_first(first):
 
 
 @pytest.mark.parametrize(("value", "message"), [
-    ([Conv(4)], r"must be None or a list of \(name, Layer\)"),
-    ([("conv", "Conv")], r"must be None or a list of \(name, Layer\)"),
+    ("lenet5", r"must be None or a list of \(name, Layer\), such as cyconv.presets.lenet5\(\)"),
+    ([Conv(4)], r"must be a list of \(name, Layer\); entry 0, Conv\(.*\), is no pair of a str and a Layer"),
+    ([("a", Conv(4)), ("b", ReLU)], r"entry 1, .*, holds a class; write ReLU\(...\)"),
+    ([("a", Conv(4)), ("b", None)], r"entry 1, \('b', None\), holds no layer; leave it out, or write Dropout\(0\)"),
+    ([("a", "passthrough")], r"entry 0, .*, holds no layer; leave it out, or write Dropout\(0\)"),
+    ([("a", Conv(4)), ("b", np.tanh)], "entry 1, .*, holds no layer of cyconv.layers"),
+    ([("", Conv(4))], "the name '' is empty"),
+    ([("dense", Dense(10)), ("p", layers.Softmax())], "leave out the last layer, 'p', Softmax: the estimator adds"),
+    ([("output", Dense(7))], r"'output' is the name of the layer Dense\(10\) that is added; call yours otherwise"),
     ([("a", Conv(4)), ("a", ReLU())], "'layers' parameter of ConvNetClassifier: the name 'a' stands twice"),
     ([("dropout", ReLU())], "the name 'dropout' is that of a parameter; call the layer 'dropout1' or"),
     ([("a__b", ReLU())], "the name 'a__b' contains '__', which"),
@@ -161,9 +168,22 @@ def test_names_of_features_of_signals_volumes_and_vectors():
 
 
 def test_an_unknown_layer_is_an_error():
-    fitted = quick(feature_layer="conv7").fit(FEW, FEW_Y)
-    with pytest.raises(ValueError, match="feature_layer must be a layer of the network, conv1, .*; got 'conv7'"):
-        fitted.transform(FEW)
+    message = "feature_layer must be a layer of the network, conv1, .*; got 'conv7'"
+    with pytest.raises(ValueError, match=message):
+        quick(feature_layer="conv7").fit(FEW, FEW_Y)
+    with pytest.raises(ValueError, match=message):
+        quick().fit(FEW, FEW_Y).set_params(feature_layer="conv7").transform(FEW)
+
+
+def test_an_own_layer_of_outputs_may_be_called_output():
+    fitted = quick(layers=[*network(), ("output", Dense(10))]).fit(FEW, FEW_Y)
+    assert fitted.architecture_[-1][0] == "output"
+
+
+def test_dropout_of_nothing_stands_for_no_layer():
+    without, nothing = network(), network()
+    without[4:5], nothing[4] = [], ("relu2", layers.Dropout(0))
+    np.testing.assert_array_equal(*(weights(quick(layers=value).fit(FEW, FEW_Y)) for value in (without, nothing)))
 
 
 def test_features_as_a_frame():

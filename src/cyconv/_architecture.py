@@ -23,6 +23,7 @@ from .layers import (
     MinPool,
     ReLU,
     SeparableConv,
+    Softmax,
     SumPool,
     TiledConv,
 )
@@ -40,9 +41,17 @@ LINEAR = {Conv: "weight", ConvTranspose: "weight", Dense: "weight", DepthwiseCon
 def architecture_of(estimator, shape, n_outputs):
     """Layers that an estimator's parameters describe, for samples of ``shape`` as the arrays hold them."""
     if estimator.layers is not None:
-        last = estimator.layers[-1][1] if estimator.layers else None
-        has_outputs = isinstance(last, Dense) and last.units == n_outputs
-        return [*estimator.layers, *([] if has_outputs else [("output", Dense(n_outputs))])]
+        name, last = estimator.layers[-1] if estimator.layers else (None, None)
+        if isinstance(last, Dense) and last.units == n_outputs:
+            return estimator.layers
+        what = f"The 'layers' parameter of {type(estimator).__name__}"
+        if isinstance(last, Softmax):
+            raise ValueError(f"{what}: leave out the last layer, {name!r}, Softmax: the estimator adds the layer of "
+                             "outputs behind it, and the loss and predict_proba have the softmax")
+        if "output" in dict(estimator.layers):
+            raise ValueError(f"{what}: 'output' is the name of the layer Dense({n_outputs}) that is added; call yours "
+                             f"otherwise, or end with a Dense({n_outputs}) of your own")
+        return [*estimator.layers, ("output", Dense(n_outputs))]
     channels_first = shape if estimator.data_format == "channels_first" else (shape[-1], *shape[:-1])
     return conv_net(channels_first, n_outputs, conv_channels=as_tuple(estimator.conv_channels),
                     hidden_layer_sizes=as_tuple(estimator.hidden_layer_sizes),

@@ -32,7 +32,7 @@ from ._architecture import architecture_of, describe, first_difference, input_we
 from ._documentation import Documented
 from ._fitted import Saved
 from ._fitting import NOTHING_LEARNED, Fitting, Problem
-from ._inference import feature_names, features, predicting_network
+from ._inference import feature_names, features, layer_number, predicting_network
 from ._rates import Rate
 from ._rules import check_parameters
 from ._samples import as_rows, check_shape, check_single, fitted_shape, image_shape, warn_of_float64
@@ -219,6 +219,7 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
         self._check_augment(len(shape) - 1)
         described = self._describe_targets(y, classes) | {"input_shape_": shape, "data_format_": self.data_format}
         described["architecture_"] = describe(architecture_of(self, shape, described["n_outputs_"]))
+        layer_number([name for name, _, _ in described["architecture_"]], self.feature_layer)
         for name, value in described.items():
             before = getattr(self, name) if goes_on else value
             if not (np.array_equal(value, before) if isinstance(value, np.ndarray) else value == before):

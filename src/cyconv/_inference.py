@@ -39,18 +39,18 @@ def predicting_network(estimator, n_samples):
     return network
 
 
-def layer_number(network, name):
+def layer_number(names, name):
     """Number of the layer of that name; None is the last but one, -1 if there is only one."""
     if name is None:
-        return len(network.layers) - 2
-    if name not in network.names:
-        raise ValueError(f"feature_layer must be a layer of the network, {', '.join(network.names)}; got {name!r}")
-    return network.names.index(name)
+        return len(names) - 2
+    if name not in names:
+        raise ValueError(f"feature_layer must be a layer of the network, {', '.join(names)}; got {name!r}")
+    return names.index(name)
 
 
 def features(network, name, X, n_threads):
     """Outputs of a layer as rows, in the order (C, *spatial)."""
-    end = layer_number(network, name) + 1
+    end = layer_number(network.names, name) + 1
     names = network.names[:end]
     parameters = {key: value for key, value in network.parameters().items() if key.rpartition(".")[0] in names}
     inner = Sequential(list(zip(names, network.layers)), network.input_shape, dtype=network.dtype,
@@ -61,7 +61,7 @@ def features(network, name, X, n_threads):
 
 def feature_names(network, name):
     """Names of the columns of `features`."""
-    number = layer_number(network, name)
+    number = layer_number(network.names, name)
     shape, prefix = network.shapes[number + 1], network.names[number] if number >= 0 else "input"
     letters = ("",) if len(shape) == 1 else ("c", *"dhw"[-len(shape) + 1:]) if len(shape) > 2 else ("c", "l")
     return np.array(["_".join([prefix, *(f"{letter}{i}" for letter, i in zip(letters, index))])

@@ -35,16 +35,6 @@ def any_of(*tests):
     return lambda value: any(test(value) for test in tests)
 
 
-def is_list_of_layers(value):
-    return isinstance(value, (tuple, list)) and all(
-        isinstance(entry, (tuple, list)) and len(entry) == 2 and isinstance(entry[0], str) and is_own_layer(entry[1])
-        for entry in value)
-
-
-def is_own_layer(value):
-    return isinstance(value, layers.Layer) and getattr(layers, type(value).__name__, None) is type(value)
-
-
 COUNT = ("an int >= 1", whole(1))
 SIZES = ("an int >= 1 or a sequence of them", any_of(whole(1), sequence_of(whole(1))))
 WINDOW = ("an int >= 1, or a sequence with one for each conv layer",
@@ -67,7 +57,8 @@ RULES = {
     "batch_norm": ("True, False or a sequence of them", any_of(flag, sequence_of(flag))),
     "dropout": ("a number in [0, 1) or a sequence of them", any_of(BELOW_ONE[1], sequence_of(BELOW_ONE[1]))),
     "hidden_layer_sizes": SIZES,
-    "layers": ("None or a list of (name, Layer)", any_of(one_of(None), is_list_of_layers)),
+    "layers": ("None or a list of (name, Layer), such as cyconv.presets.lenet5()",
+               any_of(one_of(None), lambda v: isinstance(v, (tuple, list)))),
     "input_shape": ("None or a tuple of one to four ints >= 1", any_of(
         one_of(None), lambda v: sequence_of(whole(1))(v) and 1 <= len(v) <= 4)),
     "spatial_dims": ("None, 1, 2 or 3", any_of(one_of(None), lambda v: whole(1)(v) and v <= 3)),
@@ -112,15 +103,33 @@ def check_parameters(estimator):
             raise ValueError(f"The {name!r} parameter of {type(estimator).__name__} must be {words}. "
                              f"Got {value!r} instead.")
     if estimator.layers:
-        check_names([name for name, _ in estimator.layers], estimator)
+        check_layers(estimator)
 
 
-def check_names(names, estimator):
-    """ValueError if `set_params` could not tell the layers and their arguments by such names."""
-    parameters = estimator.get_params(deep=False)
+def check_layers(estimator):
+    """ValueError for a layer that is none, or if `set_params` could not tell it or its arguments by its name."""
+    for number, entry in enumerate(estimator.layers):
+        problem = problem_of_entry(entry)
+        if problem:
+            raise ValueError(f"The 'layers' parameter of {type(estimator).__name__} must be a list of (name, Layer); "
+                             f"entry {number}, {entry!r:.100}, {problem}.")
+    names, parameters = [name for name, _ in estimator.layers], estimator.get_params(deep=False)
     for name in names:
-        problem = ("stands twice" if names.count(name) > 1 else
+        problem = ("is empty" if not name else "stands twice" if names.count(name) > 1 else
                    f"is that of a parameter; call the layer {f'{name}1'!r} or otherwise" if name in parameters else
                    "contains '__', which parts a layer from its argument in set_params" if "__" in name else None)
         if problem:
             raise ValueError(f"The 'layers' parameter of {type(estimator).__name__}: the name {name!r} {problem}.")
+
+
+def problem_of_entry(entry):
+    """What is wrong with an entry of `layers` and the way out, or None."""
+    if not (isinstance(entry, (tuple, list)) and len(entry) == 2 and isinstance(entry[0], str)):
+        return "is no pair of a str and a Layer"
+    _, layer = entry
+    kind = layer if isinstance(layer, type) else type(layer)
+    if layer is None or isinstance(layer, str):
+        return "holds no layer; leave it out, or write Dropout(0) for a layer that does nothing"
+    if getattr(layers, kind.__name__, None) is not kind or not issubclass(kind, layers.Layer):
+        return "holds no layer of cyconv.layers"
+    return f"holds a class; write {kind.__name__}(...)" if kind is layer else None
