@@ -109,6 +109,11 @@ def test_constant_targets_are_predicted():
     assert abs(fitted.predict(X) - 7.5).mean() < 0.3
 
 
+def test_a_diverged_fit_names_y():
+    with pytest.raises(ValueError, match="the loss is (nan|inf) after .*, or scale and centre X and y"):
+        quick(learning_rate_init=1e20, solver="sgd").fit(X, Y)
+
+
 def test_huber_is_less_moved_by_outliers():
     y = Y.copy()
     y[:450:15] += 50

@@ -142,7 +142,8 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
         y : array_like of shape (n_samples,) or (n_samples, n_outputs)
             Labels of any type, or 0 and 1 for each of several labels; numbers in regression.
         sample_weight : array_like of shape (n_samples,) or None, default None
-            Weights of the samples in the loss, at least 0 and not all 0.
+            Weights of the samples in the loss, at least 0 and not all 0. Their mean should be near 1: the penalty
+            alpha is divided by the weight of the batch, so that small weights make it strong.
         X_val, y_val : array_like or None, default None
             Samples like X and y to look at after every epoch. early_stopping decides by them and sets none
             of X aside.

@@ -112,7 +112,8 @@ class Fitting:
             rate=None if self.rate.is_constant else lambda batch: self.rate.of(estimator.n_iter_, batch))
         if not isfinite(loss):
             raise ValueError(f"the loss is {loss} after {estimator.n_iter_ + 1} epochs: "
-                             f"lower learning_rate_init={estimator.learning_rate_init}, or scale and centre X")
+                             f"lower learning_rate_init={estimator.learning_rate_init}, or scale and centre X"
+                             + " and y" * estimator._y_is_numeric)
         validation_loss, score = self._validate()
         record = dict(zip(HISTORY, (number + 1, loss, validation_loss, score, self.optimizer.learning_rate,
                                     perf_counter() - start)))

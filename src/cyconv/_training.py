@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _kernels
+from ._scalars import LARGEST
 from .augmentation import Changes
 from .network import AUGMENT, SHUFFLE, random_stream
 
@@ -89,6 +90,9 @@ def train_epoch(network, optimizer, samples, loss, *, scale, epoch, batch_size, 
         batch_total = len(x) if weight is None else float(weight.sum())
         batch_loss, gradient = network.training_step(
             x, samples.targets[rows], weight, loss=loss, step=step, n_threads=n_threads)
+        if alpha > LARGEST * batch_total:
+            raise ValueError(f"the sample_weight of a batch adds up to {batch_total:.2g}, by which alpha={alpha} is "
+                             "divided; multiply sample_weight so that its mean is near 1")
         l2 = alpha / batch_total
         if alpha:
             batch_loss += l2 / 2 * squares(network.weights)
