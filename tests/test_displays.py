@@ -317,3 +317,17 @@ else:
 
 def test_every_display_is_public():
     assert set(displays.__all__) == {display.__name__ for display in EVERY}
+
+
+@pytest.mark.parametrize("display", [HistoryDisplay, FilterDisplay])
+def test_axes_that_are_none_are_named(display):
+    with pytest.raises(TypeError, match="ax must be matplotlib Axes or None, got 3"):
+        display.from_estimator(trained("grey")[0], ax=3)
+
+
+@pytest.mark.parametrize(("method", "known"), [("gradient", r"\[\]"), ("grad_cam", r"\['layer'\]"),
+                                               ("occlusion", r"\['size', 'fill'\]")])
+def test_options_of_saliency_are_listed(method, known):
+    model, x = trained("grey")
+    with pytest.raises(TypeError, match=rf"method='{method}' takes the options {known}, got \['box'\]"):
+        SaliencyDisplay.from_estimator(model, x[:2], method=method, box=3)

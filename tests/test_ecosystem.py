@@ -231,6 +231,8 @@ def test_training_goes_on_from_a_checkpoint_with_the_same_bits(kind, tmp_path):
     whole = quick(kind).fit(DATA, LABELS)
     np.testing.assert_array_equal(loaded.predict(DATA), whole.predict(DATA))
     assert loaded.loss_curve_ == whole.loss_curve_
+    with pytest.raises(TypeError, match="Checkpoint: path must be a str or path-like, got 3"):
+        quick(kind).set_callbacks(Checkpoint(3)).fit(DATA, LABELS)
 
 
 # ---------------------------------------------------------------- interruption

@@ -152,6 +152,15 @@ def test_rates_that_break_a_rule_are_named(value):
         quick(learning_rate=value).fit(FEW, FEW_Y)
 
 
+@pytest.mark.parametrize(("value", "keys"), [
+    ({"schedule": "step", "stepsize": 3}, "schedule, step_size, factor, warm_up, start_factor"),
+    ({"schedule": "cosine", "n_steps": 3}, "schedule, min_rate, warm_up, start_factor"),
+])
+def test_keys_of_a_schedule_are_listed(value, keys):
+    with pytest.raises(ValueError, match=f"may have the keys {keys}$"):
+        quick(learning_rate=value).fit(FEW, FEW_Y)
+
+
 @pytest.mark.parametrize("solver", ("sgd", "adam", "adamw", "rmsprop"))
 def test_every_solver_learns(solver):
     fitted = quick(solver=solver, max_iter=15, learning_rate_init=0.003 if solver == "rmsprop" else 0.02)
@@ -283,6 +292,12 @@ def test_partial_fit_on_everything_is_an_epoch(solver):
         parts = copy.deepcopy(parts).partial_fit(FEW, FEW_Y, classes=range(10))
     np.testing.assert_array_equal(weights(parts), weights(whole))
     assert parts.loss_curve_ == whole.loss_curve_ and parts.n_iter_ == 3 and parts.t_ == 900
+
+
+def test_partial_fit_prints_a_line_per_call(capsys):
+    fitted = quick(verbose=1).partial_fit(FEW, FEW_Y, classes=range(10)).partial_fit(FEW, FEW_Y)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == [f"call 2 of partial_fit: loss {fitted.loss_:.6f}"] and lines[0].startswith("call 1 of")
 
 
 def test_partial_fit_learns_from_a_stream():

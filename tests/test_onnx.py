@@ -204,6 +204,8 @@ def test_what_cannot_be_converted():
         to_onnx(make_pipeline(quick()))
     with pytest.raises(TypeError, match="to_onnx: dtype must be float32 or float64, got 'float16'"):
         to_onnx(Sequential([], (3,)), dtype="float16")
+    with pytest.raises(TypeError, match="to_onnx: flattened must be True or False, got 'x'"):
+        to_onnx(Sequential([], (3,)), flattened="x")
     with pytest.raises(NotFittedError):
         to_onnx(quick())
 

@@ -251,8 +251,10 @@ def test_paths_that_cannot_be_are_named(tmp_path):
     network = Sequential([layers.Dense(2)], (3,), random_state=0)
     with pytest.raises(FileNotFoundError, match="save: there is no folder '.*nowhere'"):
         network.save(tmp_path / "nowhere" / "model")
-    with pytest.raises(TypeError, match="PathLike object, not int"):
+    with pytest.raises(TypeError, match="load: path must be a str or path-like, got 3"):
         load(3)
+    with pytest.raises(TypeError, match="save: path must be a str or path-like, got 3"):
+        network.save(3)
 
 
 @pytest.mark.parametrize("name", ["classifier-1", "regressor-1", "sequential-1"])

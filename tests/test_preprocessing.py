@@ -184,6 +184,8 @@ def test_features_make_digits_easier_than_pixels():
 def test_filters_must_fit_the_samples(bank):
     with pytest.raises(ValueError, match=r"filters must have shape \(K, \*kernel\) or \(K, 3, \*kernel\)"):
         ConvFeatures(bank).fit(np.zeros((2, 3, 9, 9)))
+    with pytest.raises(ValueError, match="ConvFeatures: filters must be finite, got NaN or infinity"):
+        ConvFeatures(np.full((2, 3, 3), np.nan)).fit(np.zeros((2, 3, 9, 9)))
 
 
 # ---------------------------------------------------------------- all of them

@@ -27,7 +27,7 @@ def write(path, document, arrays):
     text = json.dumps(document, allow_nan=False).encode()
     if len(text) > MAX_DOCUMENT:
         raise ValueError(f"save: what is no array takes {len(text)} bytes as JSON, at most {MAX_DOCUMENT} are allowed")
-    path = os.path.realpath(path)
+    path = os.path.realpath(as_path("save", path))
     if not os.path.isdir(os.path.dirname(path)):
         raise FileNotFoundError(f"save: there is no folder {os.path.dirname(path)!r}")
     unfinished = f"{path}.{secrets.token_hex(8)}"
@@ -47,6 +47,13 @@ def write(path, document, arrays):
         raise
 
 
+def as_path(function, path):
+    try:
+        return os.fspath(path)
+    except TypeError:
+        raise TypeError(f"{function}: path must be a str or path-like, got {path!r:.100}") from None
+
+
 def entry(name):
     """An entry that depends on its content only: the same model gives the same file."""
     info = ZipInfo(name, (1980, 1, 1, 0, 0, 0))
@@ -56,7 +63,7 @@ def entry(name):
 
 def read(path):
     """Document and arrays of a file; ValueError for everything that `write` does not write."""
-    with open(os.fspath(path), "rb") as file:
+    with open(as_path("load", path), "rb") as file:
         try:
             check_directory(file)
             with ZipFile(file) as archive:

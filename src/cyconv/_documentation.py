@@ -70,7 +70,7 @@ PARAMETERS = """\
         Training ends when the loss (with early_stopping, what `scoring` names) has not got better by this
         much for n_iter_no_change epochs.
     verbose : bool or int, default False
-        Whether to print a line per epoch; 2 prints a summary of the network first.
+        Whether to print a line per epoch, and per call of `partial_fit`; 2 prints a summary of the network first.
     warm_start : bool, default False
         Whether `fit` goes on from the last one: weights, optimizer, order of samples.
     momentum : float in [0, 1], default 0.9

@@ -197,6 +197,8 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
                 fitting.rate.schedule.load_state(schedule)
             fitting.epoch()
             vars(self).update(fitting.export())
+        if self.verbose:
+            print(f"call {self.n_iter_} of partial_fit: loss {self.loss_:.6f}", flush=True)
         return self
 
     @contextmanager

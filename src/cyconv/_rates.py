@@ -6,6 +6,7 @@ A name, or a dict of the name and the arguments of the schedule, counted in epoc
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from math import ceil, inf
 
 from .schedules import Adaptive, Constant, Cosine, InverseScaling, OneCycle, ReduceOnPlateau, StepDecay, WarmUp
@@ -52,6 +53,9 @@ class Rate:
         options = dict(given) if isinstance(given, Mapping) else {"schedule": given}
         kind = SCHEDULES[options.pop("schedule")]
         warm_up = {name: options.pop(name) for name in WARM_UP if name in options}
+        known = [f.name for f in fields(kind) if f.init and f.name != "n_steps"]
+        if not options.keys() <= set(known):
+            raise ValueError(f"a dict of it may have the keys {', '.join(['schedule', *known, *WARM_UP])}")
         self._by_sample = kind is InverseScaling
         if kind is InverseScaling:
             options = {"power_t": estimator.power_t} | options

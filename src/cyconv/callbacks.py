@@ -5,6 +5,8 @@ They are attached by ``estimator.set_callbacks(...)`` and see the epochs of `fit
 
 from copy import copy
 
+from ._archive import as_path
+
 __all__ = ["Checkpoint", "Snapshots"]
 
 
@@ -101,6 +103,10 @@ class Checkpoint(EpochCallback):
     def __init__(self, path, every=1):
         super().__init__(every)
         self.path = path
+
+    def setup(self, estimator, context):
+        super().setup(estimator, context)
+        as_path("Checkpoint", self.path)
 
     def look(self, estimator):
         """Save it."""

@@ -14,6 +14,7 @@ import cyconv
 
 from . import layers
 from ._arrays import float_dtype
+from ._scalars import checked_flag
 from .classifier import ConvNetClassifier
 from .functional._borders import cells, mode_named
 from .functional._pooling import bin_sizes
@@ -69,7 +70,7 @@ def to_onnx(model, *, flattened=False, dtype=np.float32):
     >>> [node.op_type for node in model.graph.node]
     ['Conv', 'Relu', 'Flatten', 'Gemm', 'Identity']
     """
-    dtype = float_dtype("to_onnx", dtype)
+    dtype, flattened = float_dtype("to_onnx", dtype), checked_flag("to_onnx", "flattened", flattened)
     if not isinstance(model, (ConvNetClassifier, ConvNetRegressor, Sequential)):
         raise TypeError("to_onnx: model must be a ConvNetClassifier, ConvNetRegressor or Sequential, got "
                         f"{type(model).__name__}; of a pipeline or search pass the estimator it ends with")

@@ -409,6 +409,8 @@ class ConvFeatures(ShapedTransformer):
 
     def _known_filters(self, channels, dims):
         weights = _arrays.as_array("ConvFeatures", "filters", self.filters)
+        if not np.isfinite(weights).all():
+            raise ValueError("ConvFeatures: filters must be finite, got NaN or infinity")
         if weights.ndim == dims + 1:
             return np.tile(weights[:, None], (channels, *(1,) * (dims + 1)))
         if weights.ndim != dims + 2 or weights.shape[1] != channels:

@@ -45,6 +45,13 @@ def pyplot(display):
     return pyplot
 
 
+def check_axes(ax):
+    from matplotlib.axes import Axes
+
+    if not isinstance(ax, Axes):
+        raise TypeError(f"ax must be matplotlib Axes or None, got {ax!r:.100}")
+
+
 def panel_for(display, ax, size):
     """A new figure of so many inches, or a subfigure in the place of ``ax``; the display remembers both."""
     plt = pyplot(display)
@@ -52,6 +59,7 @@ def panel_for(display, ax, size):
     if ax is None:
         display.figure_ = plt.figure(figsize=size, layout="constrained")
         return display.figure_
+    check_axes(ax)
     if ax.get_subplotspec() is None:
         raise ValueError("ax must be of a grid, as plt.subplots makes them, got axes placed by hand")
     ax.set_axis_off()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._drawing import fitted_estimator, pyplot
+from ._drawing import check_axes, fitted_estimator, pyplot
 
 PANEL = 4.6, 3.6        # inches
 
@@ -78,6 +78,7 @@ class HistoryDisplay:
         """
         plt = pyplot(self)
         if ax is not None:
+            check_axes(ax)
             self.figure_, self.ax_, self.axes_ = ax.figure, ax, np.array([ax])
             self._draw_loss(ax, f"{self.name}: " if self.name else "")
             return self

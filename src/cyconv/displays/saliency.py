@@ -1,5 +1,7 @@
 """Which parts of a sample a prediction depends on."""
 
+from inspect import signature
+
 import numpy as np
 
 from .. import saliency
@@ -76,6 +78,9 @@ class SaliencyDisplay:
         """
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
+        known = list(signature(METHODS[method]).parameters)[3:]
+        if not options.keys() <= set(known):
+            raise TypeError(f"method={method!r} takes the options {known}, got {list(options)}")
         network, x, labels = network_of(estimator, X)
         outputs = network.forward(x)[0].reshape(len(x), -1)
         targets = numbers_of(target, labels, outputs)
