@@ -247,7 +247,7 @@ def test_literals_that_break_a_rule(how, error, message):
 @pytest.mark.parametrize("how, n_axes, message", [
     ({"rotate": 5}, 1, "signals have one axis and cannot rotate"),
     ("digits", 1, "cannot rotate"),
-    ({"flip": "vertical"}, 1, "'flip' names axis 'vertical', samples have 1 spatial axes"),
+    ({"flip": "vertical"}, 1, "'flip' names axis 'vertical', samples have 1 spatial axis$"),
     ({"flip": [0, 2]}, 2, "'flip' names axis 2, samples have 2"),
     ({"shift": (1, 2)}, 3, "'shift' must be one value or 3, one for each spatial axis"),
     ({"cutout": (1, 2, 3)}, 2, "'cutout' must be one value or 2"),

@@ -111,7 +111,7 @@ class Fitting:
             alpha=0.0 if estimator.solver == "adamw" else estimator.alpha,
             rate=None if self.rate.is_constant else lambda batch: self.rate.of(estimator.n_iter_, batch))
         if not isfinite(loss):
-            raise ValueError(f"the loss is {loss} after {estimator.n_iter_ + 1} epochs: "
+            raise ValueError(f"the loss is {loss} after epoch {estimator.n_iter_ + 1}: "
                              f"lower learning_rate_init={estimator.learning_rate_init}, or scale and centre X"
                              + " and y" * estimator._y_is_numeric)
         validation_loss, score = self._validate()

@@ -23,6 +23,11 @@ COUNT = ("an int >= 1", lambda v: isinstance(v, Integral) and v >= 1)
 COUNT_FROM_ZERO = ("an int >= 0", lambda v: isinstance(v, Integral) and v >= 0)
 
 
+def counted(number, noun):
+    """A number of things in words."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def is_flag(value):
     return isinstance(value, (bool, np.bool_))
 

@@ -264,7 +264,8 @@ def flipped_axes(axes, rank):
     numbers = [FLIPS.get(axis, axis) for axis in axes]
     for axis, number in zip(axes, numbers):
         if not -rank <= number < rank:
-            raise ValueError(f"augment: 'flip' names axis {axis!r}, samples have {rank} spatial axes")
+            raise ValueError(f"augment: 'flip' names axis {axis!r}, samples have {rank} spatial "
+                             + ("axis" if rank == 1 else "axes"))
     return tuple(sorted({number % rank for number in numbers}))
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import _arrays, _geometry, _kernels
+from .._scalars import counted
 from . import _borders
 from ._ranked import LETTERS, as_flag, check_shape, frozen, shape_of, spatial_of
 
@@ -128,8 +129,9 @@ def check_channels(function, x_shape, weight_shape, how):
     if out_channels % how.groups:
         raise ValueError(f"{function}: groups={how.groups} must divide out_channels={out_channels}")
     if channels != in_channels * how.groups:
-        raise ValueError(f"{function}: x has {channels} channels but weight expects {in_channels * how.groups} "
-                         f"(weight.shape[{len(weight_shape) - len(x_shape) + 1}]={in_channels} * groups={how.groups})")
+        raise ValueError(f"{function}: x has {counted(channels, 'channel')} but weight expects "
+                         f"{in_channels * how.groups} (weight.shape[{len(weight_shape) - len(x_shape) + 1}]="
+                         f"{in_channels} * groups={how.groups})")
 
 
 def check_groups(function, groups):

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 from .. import _arrays, _geometry
+from .._scalars import counted
 from ._calls import check_needs, convolution, gradients, weight_gradient
 from ._plans import (
     adjoint,
@@ -38,7 +39,7 @@ def plan_transposed(function, x_shape, weight_shape, how, output_padding, output
     check_groups(function, how.groups)
     channels = x_shape[-1 if how.channels_last else 1]
     if channels != weight_shape[0]:
-        raise ValueError(f"{function}: x has {channels} channels but weight expects {weight_shape[0]} "
+        raise ValueError(f"{function}: x has {counted(channels, 'channel')} but weight expects {weight_shape[0]} "
                          f"(weight.shape[0]={weight_shape[0]})")
     if channels % how.groups:
         raise ValueError(f"{function}: groups={how.groups} must divide in_channels={channels}")
