@@ -90,7 +90,7 @@ def train_epoch(network, optimizer, samples, loss, *, scale, epoch, batch_size, 
         batch_total = len(x) if weight is None else float(weight.sum())
         batch_loss, gradient = network.training_step(
             x, samples.targets[rows], weight, loss=loss, step=step, n_threads=n_threads)
-        if alpha > LARGEST * batch_total:
+        if float(alpha) > LARGEST * batch_total:
             raise ValueError(f"the sample_weight of a batch adds up to {batch_total:.2g}, by which alpha={alpha} is "
                              "divided; multiply sample_weight so that its mean is near 1")
         l2 = alpha / batch_total
