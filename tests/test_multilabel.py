@@ -62,6 +62,7 @@ def test_early_stopping_and_partial_fit():
 @pytest.mark.parametrize(("changes", "y", "message"), [
     ({}, np.stack([DIGIT, DIGIT], axis=1)[:600], "wrap the estimator in sklearn.multioutput.MultiOutputClassifier"),
     ({"class_weight": "balanced"}, Y, "class_weight is for one label per sample"),
+    ({}, 2 * Y, r"y of several labels must be of 0 and 1, got \[2\]"),
 ])
 def test_what_cannot_be_is_refused(changes, y, message):
     with pytest.raises(ValueError, match=message):

@@ -111,6 +111,16 @@ def test_layers_that_cannot_be_are_named(value, message):
         quick(layers=value).fit(FEW, FEW_Y)
 
 
+@pytest.mark.parametrize(("last", "warns"), [
+    ([Dense(7)], True), ([Dense(10), layers.Sigmoid()], True), ([Dense(10), ReLU()], True),
+    ([Dense(7), ReLU()], False), ([ReLU()], False), ([Dense(10)], False), ([], False),
+])
+def test_outputs_with_another_layer_behind_them_are_a_warning(last, warns, recwarn):
+    quick(layers=[(f"l{number}", layer) for number, layer in enumerate(last)]).fit(FEW, FEW_Y)
+    said = [str(warning.message) for warning in recwarn if "is added behind the last one" in str(warning.message)]
+    assert len(said) == warns and all(repr(last[-1]) in text and "Dense(10)" in text for text in said)
+
+
 def test_no_layers_are_a_linear_model():
     fitted = quick(layers=[]).fit(FEW, FEW_Y)
     assert list(fitted.parameters_) == ["output.weight", "output.bias"]
@@ -163,8 +173,8 @@ def test_names_of_features_of_signals_volumes_and_vectors():
     assert volume.get_feature_names_out()[-1] == "pool1_c3_d1_h1_w1"
     signal = quick(input_shape=None, spatial_dims=1, feature_layer="pool1").fit(FEW[:, None], FEW_Y)
     assert signal.get_feature_names_out()[-1] == "pool1_c3_l31"
-    vector = quick(layers=[("dense", Dense(5))]).fit(FEW, FEW_Y)
-    assert list(vector.get_feature_names_out()) == [f"dense_{i}" for i in range(5)]
+    vector = quick(layers=[("dense", Dense(5)), ("tanh", Tanh())]).fit(FEW, FEW_Y)
+    assert list(vector.get_feature_names_out()) == [f"tanh_{i}" for i in range(5)]
 
 
 def test_an_unknown_layer_is_an_error():

@@ -1,5 +1,6 @@
 """From the parameters of an estimator to the layers of its network, and to plain values and back."""
 
+import warnings
 from itertools import zip_longest
 
 from ._plain import arguments, layer_of
@@ -51,11 +52,21 @@ def architecture_of(estimator, shape, n_outputs):
         if "output" in dict(estimator.layers):
             raise ValueError(f"{what}: 'output' is the name of the layer Dense({n_outputs}) that is added; call yours "
                              f"otherwise, or end with a Dense({n_outputs}) of your own")
+        if looks_like_output([layer for _, layer in estimator.layers], n_outputs):
+            warnings.warn(f"{what}: a layer Dense({n_outputs}) is added behind the last one, {name!r}, {last!r}; for "
+                          f"outputs of your own end with Dense({n_outputs})", UserWarning, stacklevel=5)
         return [*estimator.layers, ("output", Dense(n_outputs))]
     channels_first = shape if estimator.data_format == "channels_first" else (shape[-1], *shape[:-1])
     return conv_net(channels_first, n_outputs, conv_channels=as_tuple(estimator.conv_channels),
                     hidden_layer_sizes=as_tuple(estimator.hidden_layer_sizes),
                     **{name: getattr(estimator, name) for name in PARAMETERS})
+
+
+def looks_like_output(layers, n_outputs):
+    """Whether the last of some layers was meant for outputs: a Dense, or a function of as many units as there are."""
+    before, last = [None, None, *layers][-2:]
+    is_function = last is not None and type(last) in ACTIVATIONS.values()
+    return isinstance(last, Dense) or is_function and isinstance(before, Dense) and before.units == n_outputs
 
 
 def as_tuple(sizes):

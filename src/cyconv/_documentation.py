@@ -33,7 +33,8 @@ PARAMETERS = """\
     layers : list of (str, Layer) or None, default None
         The whole network by name, in place of all parameters above, see `cyconv.layers` and `cyconv.presets`.
         If the last one is no `cyconv.layers.Dense` with as many units as there are outputs, one of the name
-        "output" is added. Layers and their arguments are parameters too: ``set_params(conv1__kernel_size=5)``.
+        "output" is added, with a warning if the last one looks meant for outputs itself. Layers and their
+        arguments are parameters too: ``set_params(conv1__kernel_size=5)``.
     input_shape : tuple of int or None, default None
         Shape of one sample, needed when the rows of X are flattened images: (H, W) or (C, H, W), (L,)
         for a signal, (C, D, H, W) for a volume. None takes the shape of an n-dimensional X; then rows of

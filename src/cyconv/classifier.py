@@ -114,6 +114,8 @@ class ConvNetClassifier(ClassifierMixin, ConvNet):
 
     def _encode(self, y, dtype):
         if self.multilabel_:
+            if not np.isin(y, (0, 1)).all():
+                raise ValueError(f"y of several labels must be of 0 and 1, got {np.setdiff1d(y, (0, 1))[:5]}")
             return np.ascontiguousarray(y, dtype)
         number = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         if not np.array_equal(self.classes_[number], y):
