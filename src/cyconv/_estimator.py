@@ -1,33 +1,28 @@
 """What ConvNetClassifier and ConvNetRegressor share: scikit-learn's contract around one network.
 
-Validation, restarts, prediction and inner features are here. The parameters' rules are in `_rules`, shapes of
-samples in `_samples`, the layers in `_architecture`, the course of a fit in `_fitting`, prediction in
-`_inference`. A subclass knows its targets: it describes and encodes them, and names loss and score.
+Checks, restarts, prediction and inner features are here. The parameters' rules are in `_rules`, shapes of
+samples in `_samples`, the layers in `_architecture`, validation data in `_held_out`, the course of a fit in
+`_fitting`, prediction in `_inference`. A subclass knows its targets: it describes and encodes them, and names
+loss and score.
 """
 
 import warnings
 from contextlib import contextmanager
-from copy import copy, deepcopy
-from inspect import signature
-from math import isnan
-from numbers import Real
+from copy import deepcopy
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.metrics import check_scoring
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import (
     _check_feature_names_in,
     _check_sample_weight,
     check_is_fitted,
-    column_or_1d,
     validate_data,
 )
 
+from . import _held_out
 from ._architecture import architecture_of, describe, first_difference, input_weights, output_parameters, restore
 from ._documentation import Documented
 from ._fitted import Saved
@@ -44,27 +39,6 @@ from .optimizers import SGD, Adam, AdamW, RMSprop
 FLOATS = (np.float32, np.float64)     # others become the first
 AUTO_BATCH_SIZE = 32
 FIRST_WEIGHTS = 0.4     # of He's: sqrt(2 / fan-in) becomes the sqrt(1 / (3 fan-in)) of PyTorch's layers, nearly
-
-
-@contextmanager
-def errors_naming(argument):
-    """Put the name of an argument in front of what scikit-learn, who knows X, y and sample_weight, says of it."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{argument}: {error}") from error
-
-
-def without_single_column(y):
-    y = y.toarray() if issparse(y) else y
-    return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-
-
-def accepts_weight(scorer):
-    """Whether a scorer takes sample_weight, decided as scikit-learn's searches do."""
-    if hasattr(scorer, "_accept_sample_weight"):
-        return scorer._accept_sample_weight()
-    return "sample_weight" in signature(scorer).parameters
 
 
 def keep(arguments):
@@ -169,10 +143,13 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
             goes_on = self.warm_start and hasattr(self, "parameters_")
             X, y = self._prepare(X, y, None, goes_on)
             samples, factors = self._samples(X, y, sample_weight, goes_on)
-            validation = self._validation(X_val, y_val, sample_weight_val, factors, y.shape[1:])
+            validation = _held_out.given(self, X_val, y_val, sample_weight_val, y.shape[1:])
             seed = self._seed()
-            if validation is None and self.early_stopping:
-                samples, validation = self._split(samples, seed)
+            if validation is not None:
+                validation = self._weighted(*validation, factors).with_weight()
+            elif self.early_stopping:
+                samples, validation = _held_out.set_aside(samples, self.validation_fraction,
+                                                          self._strata(samples.targets), seed)
             self.n_iter_ = 0
             fitting = self._start(samples, validation, seed, goes_on)
             if self.verbose > 1:
@@ -235,7 +212,7 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
     def _checked(self, rows, y, is_first):
         X, y = validate_data(self, rows, y, dtype=FLOATS, order="C", reset=is_first, multi_output=True,
                              y_numeric=self._y_is_numeric)
-        return X, without_single_column(y)
+        return X, _held_out.without_single_column(y)
 
     def _check_augment(self, n_axes):
         try:
@@ -267,40 +244,6 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
             weight = factors[targets] if weight is None else weight * factors[targets]
         return Samples(X, targets, weight)
 
-    def _validation(self, X, y, weight, factors, shape):
-        """The user's validation data, or None; ``shape`` is that of a target in y."""
-        if X is None and y is None:
-            if weight is not None:
-                raise ValueError("sample_weight_val goes together with X_val and y_val, got None for both")
-            return None
-        if X is None or y is None:
-            raise ValueError(f"X_val and y_val go together, got {'X_val' if X is None else 'y_val'}=None")
-        with errors_naming("X_val"):
-            X = np.require(self._rows(X), requirements="C")
-        with errors_naming("y_val"):
-            y = without_single_column(check_array(
-                y, accept_sparse="csr", ensure_2d=False, dtype="numeric" if self._y_is_numeric else None,
-                input_name="y", estimator=self))
-            if len(y) != len(X):
-                raise ValueError(f"expected {len(X)} samples as in X_val, got {len(y)}")
-            if y.shape[1:] != shape:
-                raise ValueError(f"expected the shape {(len(X), *shape)}, with as many columns as y, got {y.shape}")
-            self._encode(y, X.dtype)
-        if weight is not None:
-            with errors_naming("sample_weight_val"):
-                weight = _check_sample_weight(weight, X, dtype=np.float64, ensure_non_negative=True)
-        return self._weighted(X, y, weight, factors).with_weight()
-
-    def _split(self, samples, seed):
-        """Samples to train with, and validation_fraction of them to look at."""
-        try:
-            rows = train_test_split(np.arange(len(samples.X)), test_size=self.validation_fraction, random_state=seed,
-                                    stratify=self._strata(samples.targets))
-        except ValueError as error:
-            raise ValueError(f"early_stopping=True cannot set validation_fraction={self.validation_fraction} of the "
-                             f"samples aside; pass X_val and y_val to fit. {error}") from error
-        return tuple(samples.take(np.sort(part)) for part in rows)
-
     def _seed(self):
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
@@ -324,7 +267,7 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
         n_samples = len(samples.X)
         batch_size = min(AUTO_BATCH_SIZE if self.batch_size == "auto" else self.batch_size, n_samples)
         loss, unit = self._loss()
-        score = self._scorer(validation)
+        score = _held_out.scorer_of(self, validation)
         rate = Rate(self, n_samples, -(-n_samples // batch_size), unit)
         return Fitting(self, network, optimizer, rate, Problem(samples, validation, loss, unit, score), batch_size,
                        lambda: self._learned(network, optimizer, rate))
@@ -337,33 +280,6 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
     def _training_state(self, goes_on):
         """What the last fit left to go on with; a model file may not hold it."""
         return getattr(self, "optimizer_state_", {}) if goes_on else {}
-
-    def _scorer(self, validation):
-        """``score(outputs, export)`` of the validation data."""
-        if self.scoring in (None, "loss"):
-            return lambda outputs, export: self._score(outputs, validation.targets, validation.weight)
-        scorer = check_scoring(self, self.scoring)
-        if validation is None:
-            return None
-        y, weight = self._decode(validation.targets), {}
-        if validation.weight is not None and accepts_weight(scorer):
-            weight = {"sample_weight": validation.weight}
-        elif validation.weight is not None:
-            warnings.warn(f"scoring={self.scoring!r} takes no sample_weight: the validation data are scored without "
-                          "their weights", UserWarning, stacklevel=4)
-
-        def score(outputs, export):
-            fitted = copy(self)
-            vars(fitted).update(export())
-            value = scorer(fitted, validation.X, y, **weight)
-            if not isinstance(value, Real):
-                raise ValueError(f"scoring={self.scoring!r} must return a number, got {value!r:.100}")
-            if isnan(value):
-                warnings.warn(f"scoring={self.scoring!r} returned NaN, which counts as worse than any number",
-                              UserWarning, stacklevel=6)
-            return float(value)
-
-        return score
 
     def _rescaled(self, network, parameters, sign):
         """Parameters for data as they are from those for scaled data (sign 1), or the other way round (sign -1)."""
