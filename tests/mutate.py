@@ -43,19 +43,21 @@ class Group(NamedTuple):
     files: str
     tests: str
     others: str = ""
-    reals: tuple = ("f32", "f64")
+    modules: tuple = ("avx2_f32", "avx2_f64")
 
 
 GEOMETRY = Group("_geometry.py", "geometry arithmetic filters wrong_calls layers pool conv adaptive_pool "
-                                 "convolution_kinds", reals=())
+                                 "convolution_kinds", modules=())
+POOLS = "pool pool_tap pool_lines pool_outputs pool_plan pool_backward pool_index"
 GROUPS = (
     Group("tile slide window conv_plan conv_pack conv conv_depthwise conv_weight conv_depthwise_weight",
           "conv convolution_kinds"),
-    Group("conv_weight_blocks blocks", "blocks", "conv conv_weight pool pool_backward pool_index activation softmax "
-                                                 "channels loss optimizer"),
-    Group("pool pool_tap pool_backward pool_index", "pool pool_kinds adaptive_pool unpool"),
+    Group("conv_weight_blocks blocks pooled", "blocks", f"conv conv_weight {POOLS} activation softmax channels loss "
+                                                        "optimizer"),
+    Group(POOLS, "pool pool_kinds adaptive_pool unpool"),
+    Group("front", "front wrong_calls", modules=("front",)),
     Group("elementary activation", "activation_functions activation", "softmax"),
-    Group("softmax", "activation activation_functions", "activation", ("f64",)),
+    Group("softmax", "activation activation_functions", "activation", ("avx2_f64",)),
     Group("channels", "batch_norm"), Group("loss", "losses"), Group("optimizer", "optimizers"),
     Group("augment", "augmentation"),
 )
@@ -66,7 +68,7 @@ class Mutant(NamedTuple):
     group: Group
     name: str       # of the file, from src/cyconv
     change: tuple   # row, column, old, new
-    real: str       # of the module, "" for Python
+    module: str     # "" for Python
 
 
 # ---------------------------------------------------------------- drawing
@@ -105,7 +107,7 @@ def mutants(what, pattern, count, seed):
     everything = [(group, name, change) for group, name in files if re.search(pattern, name)
                   for change in changes((ROOT / "src/cyconv" / name).read_text())]
     drawn = rng.sample(everything, min(count, len(everything)))
-    return [Mutant(*one, rng.choice(one[0].reals) if one[0].reals else "") for one in drawn]
+    return [Mutant(*one, rng.choice(one[0].modules) if one[0].modules else "") for one in drawn]
 
 
 # ---------------------------------------------------------------- trying
@@ -122,7 +124,7 @@ class Tree:
             else:
                 shutil.copy(ROOT / name, folder / name)
         for module in (self.package / KERNELS).glob("*.so"):       # three instruction sets take three times as long
-            if not module.name.startswith(("avx2", "cpu")):
+            if not module.name.startswith(("avx2", "cpu", "front")):
                 module.unlink()
         # Flags that come last win: a quarter of the time of -O3.
         (folder / "cc").write_text('#!/bin/sh\nexec gcc "$@" -O1 -g0\n')
@@ -139,12 +141,12 @@ class Tree:
                 text = re.sub(r"^def .*?(?=^\S|\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
             (self.package / KERNELS / source.name).write_text(text)
 
-    def build(self, real):
+    def build(self, module):
         """Object code of the module, None when it does not compile."""
-        more = {"CYCONV_BUILD": f"avx2_{real}", "CC": str(self.root / "cc")}
+        more = {"CYCONV_BUILD": module, "CC": str(self.root / "cc")}
         built = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"], cwd=self.root,
                                env=self.environment | more, capture_output=True)
-        return None if built.returncode else next(self.root.glob(f"build/**/avx2_{real}.o")).read_bytes()
+        return None if built.returncode else next(self.root.glob(f"build/**/{module}.o")).read_bytes()
 
     def passes(self, group):
         files = [f"tests/test_{test}.py" for test in group.tests.split()]
@@ -153,22 +155,22 @@ class Tree:
                                   preexec_fn=limit).returncode
 
     @cache      # noqa: B019
-    def original(self, group, real):
+    def original(self, group, module):
         """Object code of the group without a change, with which its tests pass."""
         self.reset(group)
-        code = self.build(real) if real else None
+        code = self.build(module) if module else None
         if not self.passes(group):
             raise SystemExit(f"the tests {group.tests} fail without any change")
         return code
 
     def verdict(self, mutant):
         """"killed", "survived", "invalid" or "the same code"."""
-        code = self.original(mutant.group, mutant.real)
+        code = self.original(mutant.group, mutant.module)
         self.reset(mutant.group)
         target = self.package / mutant.name
         target.write_text(mutated((ROOT / "src/cyconv" / mutant.name).read_text(), mutant.change))
-        if mutant.real:
-            found = self.build(mutant.real)
+        if mutant.module:
+            found = self.build(mutant.module)
             if found is None or found == code:
                 return "invalid" if found is None else "the same code"
         return "survived" if self.passes(mutant.group) else "killed"
@@ -191,12 +193,12 @@ def main():
         tree = Tree(Path(folder))
         drawn = mutants(options.what, options.only, options.count, options.seed)
         # Those of one module one after the other, for a module in the tree is that of its last mutant.
-        for number, mutant in enumerate(sorted(drawn, key=lambda m: (m.group.files, m.real))):
+        for number, mutant in enumerate(sorted(drawn, key=lambda m: (m.group.files, m.module))):
             result = tree.verdict(mutant)
             results[result] += 1
             row, column, old, new = mutant.change
             line = (ROOT / "src/cyconv" / mutant.name).read_text().split("\n")[row].strip()
-            print(f"{number:3d} {result:13} {mutant.name}:{row + 1}:{column + 1} {mutant.real} {old} -> "
+            print(f"{number:3d} {result:13} {mutant.name}:{row + 1}:{column + 1} {mutant.module} {old} -> "
                   f"{new or 'nothing'}   {line}", flush=True)
     tried = results["killed"] + results["survived"]
     print(f"{results}: {results['killed'] / max(tried, 1):.1%} of {tried} killed")

@@ -257,3 +257,9 @@ def test_window_larger_than_its_input_is_refused_with_both_sizes():
     message = r"^conv2d: effective kernel \(7, 7\) is larger than the padded input \(4, 7\)$"
     with pytest.raises(ValueError, match=message):
         _geometry.output_sizes("conv2d", (4, 6), windows)
+
+
+def test_arrays_of_as_many_elements_as_are_allowed_and_of_more():
+    _geometry.check_elements("f", (2**22, 2**22))
+    with pytest.raises(ValueError, match=r"f: an array of shape \(1, 17592186044417\) would have 17592186044417 elem"):
+        _geometry.check_elements("f", (1, 2**44 + 1))
