@@ -10,8 +10,9 @@ A convolution takes along a pooling into maxima and a rectifier that follow it: 
 
 The last block may hold places without a sample. They start as zeros and have zero gradients.
 
-Every map that comes to memory has its own, written by the same threads in every step. Sharing it between layers saved a
-quarter but cost half of what a second thread gains: cells moved from the cache of one processor to the other's.
+Every map that comes to memory has its own, and its gradient takes its place once nothing reads the map any more: the
+same threads write it in every step. Sharing memory between layers cost half of what a second thread gains: cells moved
+from the cache of one processor to the other's.
 """
 
 from math import prod
@@ -107,20 +108,20 @@ class Blocks:
 
         return run
 
-    def leave(self, channels_last):
-        """run: blocks to a batch in the network's layout; its backward goes the other way."""
+    def leave(self, channels_last, in_place):
+        """run: blocks to a batch in the network's layout; its backward goes the other way, in place or not."""
         channels, *spatial = map_shape = self.shapes[-1]
         y = np.empty((self.n, channels, prod(spatial)), self.dtype)
         maps = y.reshape(self.n, *map_shape)
         result = np.moveaxis(maps, 1, -1) if channels_last and spatial else maps
-        dx = self.empty(map_shape)
+        own = None if in_place else self.empty(map_shape)
         n_threads = self.team(y.size)
 
         def run(x, params, rng=None):
             self.kernels.from_blocks(x, y, n_threads)
 
             def backward(dy, gradients):
-                dy = np.moveaxis(dy, -1, 1) if channels_last and spatial else dy
+                dy, dx = np.moveaxis(dy, -1, 1) if channels_last and spatial else dy, x if in_place else own
                 self.kernels.to_blocks(np.ascontiguousarray(dy).reshape(y.shape), dx, n_threads)
                 return dx
 
@@ -133,6 +134,8 @@ class Blocks:
         layer, map_shape, is_first = self.layers[place], self.shapes[place], place == 0
         if place in self.taken:
             return None
+        if place - 1 in self.taken:    # by a convolution, which does not read its output again
+            mode = mode._replace(in_place=True)
         if isinstance(layer, Conv):
             return self.convolution(place, mode)
         count, *spatial, channels, samples = shape = self.shape(map_shape)
@@ -177,8 +180,9 @@ class Blocks:
         self.taken |= set(range(place + 1, end))
         y = self.empty(self.shapes[end])
         y_cells = cells(y, n_out)
-        dx = self.empty(map_shape) if mode.training and mode.needs_input_grad else None
-        dx_cells = None if dx is None else cells(dx, n_in)
+        wants_dx = mode.training and mode.needs_input_grad
+        own = self.empty(map_shape) if wants_dx and not mode.in_place else None
+        own_cells = None if own is None else cells(own, n_in)
         taps, places = None, None
         if mode.training and end > place + 1:
             taps, places = cells(np.zeros(y.shape, np.uint8), n_out), tap_places(after[1:], window, y_cells)
@@ -196,11 +200,13 @@ class Blocks:
                     gradients["weight"][...] = 0
                 kernels.conv_grad_weight(dy_cells, x_cells, gradients["weight"], gradients.get("bias"), plan.table,
                                          groups, False, n_threads, True, taps, places)
-                if dx is not None:
-                    if not plan.reaches_all_inputs:
-                        dx.fill(0)
-                    kernels.conv_blocks_adjoint(dy_cells, weight, dx_cells, plan.adjoint_table, groups, taps, places,
-                                                n_threads)
+                if not wants_dx:
+                    return None
+                dx, dx_cells = (x, x_cells) if mode.in_place else (own, own_cells)
+                if not plan.reaches_all_inputs:
+                    dx.fill(0)
+                kernels.conv_blocks_adjoint(dy_cells, weight, dx_cells, plan.adjoint_table, groups, taps, places,
+                                            n_threads)
                 return dx
 
             return y, backward

@@ -368,22 +368,22 @@ class Sequential:
         for layer in layers:
             shapes.append(layer.output_shape(shapes[-1]))
         n_leading, is_last = _blocks.n_leading(layers, shapes, n, self.dtype), self.data_format == "channels_last"
-        plan, before = [], None
+        plan, keeps = [], True         # whether a layer keeps x for its gradient, or it is the user's
         if n_leading:
             blocks = _blocks.Blocks(layers[:n_leading], shapes[:n_leading + 1], n, self.dtype, mode.n_threads)
             plan.append((-1, blocks.enter(is_last)))
         for place, (number, layer) in enumerate(zip(order, layers)):
-            mode = mode._replace(needs_input_grad=number > self._first,
-                                 in_place=before is not None and not before.keeps_output)
+            mode = mode._replace(needs_input_grad=number > self._first, in_place=not keeps)
             if place < n_leading:
                 run = blocks.bind(place, mode)
             else:
                 run = layer.bind((n, *self._as_stored(shapes[place])), self.dtype, mode)
             if run is not None:
                 plan.append((number, run))
+            keeps = layer.keeps_output
             if place + 1 == n_leading:
-                plan.append((number, blocks.leave(is_last)))
-            before = layer
+                plan.append((number, blocks.leave(is_last, place in blocks.taken or not keeps)))
+                keeps = False
         return plan
 
     # ------------------------------------------------------------ in files and pickles

@@ -5,10 +5,12 @@
 # pooled.pyx, weight gradients are in conv_weight_blocks.pyx or, of many channels, in conv_weight.pyx.
 
 cdef void copy_block(const real *x, Py_ssize_t x_n, Py_ssize_t n, real *block, Py_ssize_t channels, Py_ssize_t cells, Py_ssize_t pitch) noexcept nogil:
-    """block[s, c, n] = x[n, c, s]"""
-    cdef Py_ssize_t c
+    """block[s, c, n] = x[n, c, s], 0 in places without a sample"""
+    cdef Py_ssize_t c, s
     for c in range(channels):
         copy_transposed(block + c * SAMPLES, pitch, x + c * cells, x_n, n, cells)
+        for s in range(cells if n < SAMPLES else 0):
+            memset(block + s * pitch + c * SAMPLES + n, 0, (SAMPLES - n) * sizeof(real))
 
 
 cdef void copy_from_block(const real *block, real *x, Py_ssize_t x_n, Py_ssize_t n, Py_ssize_t channels, Py_ssize_t cells, Py_ssize_t pitch) noexcept nogil:
@@ -20,7 +22,7 @@ cdef void copy_from_block(const real *block, real *x, Py_ssize_t x_n, Py_ssize_t
 def to_blocks(cnp.ndarray x, cnp.ndarray blocks, int n_threads):
     """blocks[n // SAMPLES, s, c, n % SAMPLES] = x[n, c, s] for x of shape (N, C, cells), each sample contiguous.
 
-    ``blocks`` may have more channels than x; they and places without a sample stay.
+    Places without a sample become 0. ``blocks`` may have more channels than x; they stay.
     """
     cdef Py_ssize_t n = x.shape[0], channels = x.shape[1], cells = x.shape[2], b
     cdef Py_ssize_t x_n = x.strides[0] // <Py_ssize_t>sizeof(real), pitch = blocks.shape[blocks.ndim - 2] * SAMPLES

@@ -30,7 +30,6 @@ cdef inline void maximum(const bint wants_tap, const real *x, const Py_ssize_t *
     """Of one window: the first of equals, the first NaN before numbers."""
     cdef vec best = load(x), cell
     cdef whole name = splat_whole(0)
-    cdef whole_element names[LANES]
     cdef test wins
     cdef int i
     for i in range(1, n_taps):
@@ -45,9 +44,7 @@ cdef inline void maximum(const bint wants_tap, const real *x, const Py_ssize_t *
         name = choose_whole(wins, name, splat_whole(NO_TAP))
     store(y, best)
     if wants_tap:
-        store_whole(names, name)
-        for i in range(LANES):
-            tap[i] = <unsigned char>names[i]
+        store_bytes(tap, name, LANES)
 
 
 cdef void put_maxima(const Pooled *after, const real *cells, Py_ssize_t columns, int P, int vectors, real *y, Py_ssize_t y_w,

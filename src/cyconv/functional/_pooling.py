@@ -233,12 +233,12 @@ def sums(plan, dtype, divisor, include_pad, channels_last, n_threads):
 
 
 def sums_backward(plan, dtype, shape, divisor, include_pad, channels_last, n_threads):
-    """``run(grad_out)``: the gradient of `sums` of an x of ``shape``."""
+    """``run(grad_out, out=None)``: the gradient of `sums` of an x of ``shape``, new or, where it has cells, ``out``."""
     kernels, work, counts = _kernels.kernels[dtype], plan.work * WORK_PER_CELL, plan.counts[include_pad]
     has_outputs, has_cells = prod(plan.out_shape) > 0, prod(shape) > 0
 
-    def run(grad_out):
-        dx = (np.empty if has_outputs else np.zeros)(shape, dtype)
+    def run(grad_out, out=None):
+        dx = (np.empty if has_outputs else np.zeros)(shape, dtype) if out is None else out
         if has_outputs and has_cells:
             kernels.sum_pool_backward(np.ascontiguousarray(grad_out), dx, plan.table, plan.windows, counts, divisor,
                                       channels_last, team(plan.function, n_threads, work))

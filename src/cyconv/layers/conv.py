@@ -78,7 +78,7 @@ class Convolution(Layer):
         """``run`` of `Layer.bind` by the functions that carry out a call."""
         n_threads = team(self.name, mode.n_threads, call.plan.work, awake=True)
         y = np.empty(y_shape, call.dtype)
-        dx = np.empty(x_shape, call.dtype) if mode.training and mode.needs_input_grad else None
+        own = np.empty(x_shape, call.dtype) if mode.training and mode.needs_input_grad else None
 
         def run(x, params, rng=None):
             weight = params["weight"]
@@ -86,8 +86,10 @@ class Convolution(Layer):
 
             def backward(dy, gradients):
                 write_gradients(dy, x, gradients["weight"], gradients.get("bias"), n_threads)
-                if dx is not None:
-                    write_dx(dy, weight, None, dx, n_threads)
+                if own is None:
+                    return None
+                dx = x if mode.in_place and x.flags.carray else own
+                write_dx(dy, weight, None, dx, n_threads)
                 return dx
 
             return y, backward

@@ -78,8 +78,8 @@ class Dense(Layer):
         n_threads = team("Dense", mode.n_threads, call.plan.work, awake=True)
         write, write_dx, write_gradients = forward(call), adjoint(call), grad_weight(call)
         y = np.empty((n, self.units, 1), dtype)
-        dx = np.empty((n, features, 1), dtype) if mode.training and mode.needs_input_grad else None
-        result, dx_as_given = y[:, :, 0], None if dx is None else unflatten(dx, shape, mode.data_format)
+        wants_dx, result = mode.training and mode.needs_input_grad, y[:, :, 0]
+        own = np.empty((n, features, 1), dtype) if wants_dx and not mode.in_place else None
 
         def run(x, params, rng=None):
             cells = channels_first(x, mode.data_format).reshape(n, features, 1)
@@ -89,9 +89,11 @@ class Dense(Layer):
             def backward(dy, gradients):
                 dy = dy[:, :, None]
                 write_gradients(dy, cells, gradients["weight"][:, :, None], gradients.get("bias"), n_threads)
-                if dx is not None:
-                    write_dx(dy, weight, None, dx, n_threads)
-                return dx_as_given
+                if not wants_dx:
+                    return None
+                dx = cells if mode.in_place else own
+                write_dx(dy, weight, None, dx, n_threads)
+                return unflatten(dx, shape, mode.data_format)
 
             return result, backward
 

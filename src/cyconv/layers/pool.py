@@ -1,6 +1,7 @@
 """Pooling layers: of windows, of whole planes, of bins, and of groups of channels."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,24 @@ import numpy as np
 from .. import _kernels, functional
 from .._arrays import aligned_zeros
 from .._geometry import per_axis
-from ..functional._pooling import WORK_PER_CELL, bin_sizes, extremes, norm_order, prepare
+from ..functional._pooling import (
+    WORK_PER_CELL,
+    bin_sizes,
+    extremes,
+    norm_order,
+    prepare,
+    prepare_bins,
+    sums,
+    sums_backward,
+)
 from ..functional._ranked import team
 from ._layer import Layer, window_output, window_per_axis
 
 # Windows of at most so many taps have these numbered in bytes.
 BYTE_TAPS = 255
+
+# Of the kinds that add up: what the sum is divided by, 0 for the number of cells.
+DIVISORS = {"avg": 0.0, "sum": 1.0}
 
 # What the gradient of each kind is made of, besides the parameters of its windows.
 NEEDS = {"max": "indices", "min": "indices", "avg": "shape", "sum": "shape", "lp": "result"}
@@ -224,6 +237,10 @@ class GlobalPool(Layer):
     kind: str = "avg"
     p: Any = 2
 
+    @property
+    def keeps_output(self):
+        return self.kind == "lp"
+
     def output_shape(self, input_shape):
         check_kind("GlobalPool", self.kind, tuple(NEEDS))
         check_map("GlobalPool", input_shape)
@@ -233,6 +250,23 @@ class GlobalPool(Layer):
 
     def window(self, input_shape):
         return tuple((size, 1, 1) for size in input_shape[1:])
+
+    def bind(self, shape, dtype, mode):
+        if self.kind not in DIVISORS:
+            return super().bind(shape, dtype, mode)
+        channels_last = mode.data_format == "channels_last"
+        plan = prepare_bins("GlobalPool", shape, 1, channels_last)
+        how = DIVISORS[self.kind], False, channels_last, mode.n_threads
+        forward, into = sums(plan, dtype, *how), sums_backward(plan, dtype, shape, *how)
+        rows = shape[0], prod(plan.out_shape[1:])
+
+        def run(x, params, rng=None):
+            def backward(dy, gradients):
+                return into(dy.reshape(plan.out_shape), x if mode.in_place and x.flags.carray else None)
+
+            return forward(x).reshape(rows), backward
+
+        return run
 
     def compute(self, x, params, mode):
         arguments = (self.p,) if self.kind == "lp" else ()
