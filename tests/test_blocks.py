@@ -109,6 +109,23 @@ def test_gradients_are_exact_on_integers(block, every_isa, threads_at_any_size):
             assert np.array_equal(found, expected), (seed, name, dtype, geometry)
 
 
+@pytest.mark.parametrize("shape, filters", [((2, 11, 9), 5), ((1, 40), 200), ((2, 3, 4, 5), 3), ((1, 2, 2), 33)])
+@pytest.mark.parametrize("n", [45, 64, 300, 1100])
+def test_dense_layers_have_the_bits_of_the_layers_one_by_one(shape, filters, n, isa, dtype, data_format,
+                                                             threads_at_any_size):
+    """Their gradients too: on blocks or not, samples are summed in the same slots."""
+    x, labels = samples(shape, n, dtype, data_format)
+    network = network_of([Conv(filters, 1), ReLU(), Dense(13), Tanh(), Dense(130, bias=False), ReLU(), Dense(3)], x,
+                         data_format)
+    y, backward = network.forward(x, training=True)
+    expected = backward(softmax_cross_entropy(y, labels)[1])[1]
+    for n_threads in (1, 2, 5):
+        found = network.training_step(x, labels, n_threads=n_threads)[1]
+        for name, places in zip(network.names, network._slices):
+            for place in places.values() if name.startswith("dense") else ():
+                assert_same_bits(found[place], expected[place], name, n_threads)
+
+
 @pytest.mark.parametrize("filters", [3, 40])
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 def test_infinite_gradients_never_meet_the_border(filters, value, isa, dtype):
@@ -126,7 +143,7 @@ def test_networks_of_convolutions_run_on_blocks_when_two_or_more_are_filled():
     shapes = [(1, 8, 8), (16, 8, 8), (16, 8, 8), (16, 4, 4)]
     layers = [Conv(16, 3, padding="same"), ReLU(), MaxPool(2), Dense(10)]
     for dtype, samples_of_block in (("float32", 16), ("float64", 8)):
-        pays = [n for n in range(4 * samples_of_block) if n_leading(layers, shapes, n, np.dtype(dtype)) == 3]
+        pays = [n for n in range(4 * samples_of_block) if n_leading(layers, shapes, n, np.dtype(dtype)) == 4]
         three, four = 3 * samples_of_block, 4 * samples_of_block
         assert pays == [2 * samples_of_block, *range(int(0.8 * three) + 1, three + 1),
                         *range(int(0.8 * four) + 1, four)]

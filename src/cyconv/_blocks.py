@@ -21,7 +21,7 @@ import numpy as np
 
 from . import _arrays, _kernels
 from .functional._ranked import team
-from .layers import AvgPool, Conv, GlobalPool, MaxPool, MinPool, Mode, ReLU, SumPool
+from .layers import AvgPool, Conv, Dense, GlobalPool, MaxPool, MinPool, Mode, ReLU, SumPool
 from .layers._layer import layer_windows
 from .layers.activation import Activation
 from .layers.pool import BYTE_TAPS
@@ -53,13 +53,16 @@ def n_leading(layers, shapes, n, dtype):
 
 
 def runs_on_blocks(layer, shape, n, dtype):
-    """Whether a layer does for n samples of ``shape``: poolings, activations, and convolutions without borders."""
+    """Whether a layer does for n samples of ``shape``: on vectors the dense ones and activations; on maps convolutions
+    without borders and poolings too."""
+    if type(layer) is Dense or isinstance(layer, Activation):
+        return True
     if len(shape) == 1:
         return False
     if isinstance(layer, Conv):
         plan = layer.call((n, *shape), layer.weight_shape(shape), dtype, Mode()).plan
         return plan.is_one_phase and plan.reaches_all_outputs and not plan.has_border
-    return type(layer) in POOLS or isinstance(layer, Activation)
+    return type(layer) in POOLS
 
 
 def window_of(layer, map_shape):
@@ -138,6 +141,8 @@ class Blocks:
             mode = mode._replace(in_place=True)
         if isinstance(layer, Conv):
             return self.convolution(place, mode)
+        if isinstance(layer, Dense):
+            return self.dense(place, mode)
         count, *spatial, channels, samples = shape = self.shape(map_shape)
         if is_first:
             count, *spatial, channels, samples = shape = (*shape[:-2], map_shape[0], samples)
@@ -155,6 +160,29 @@ class Blocks:
                 return None if dx is None else dx.reshape(shape)
 
             return y.reshape(*after, channels, samples), backward
+
+        return run
+
+    def dense(self, place, mode):
+        layer, map_shape, kernels = self.layers[place], self.shapes[place], self.kernels
+        n_threads = team("Sequential", mode.n_threads, self.n * layer.n_macs(map_shape), awake=True)
+        y = self.empty(self.shapes[place + 1])
+        wants_dx = mode.training and mode.needs_input_grad
+        own = self.empty(map_shape) if wants_dx and not mode.in_place else None
+
+        def run(x, params, rng=None):
+            weight = params["weight"]
+            kernels.dense_blocks(x, weight, params.get("bias"), y, n_threads)
+
+            def backward(dy, gradients):
+                kernels.dense_blocks_gradient(dy, x, gradients["weight"], gradients.get("bias"), self.n, n_threads)
+                if not wants_dx:
+                    return None
+                dx = x if mode.in_place else own
+                kernels.dense_blocks_adjoint(dy, weight, dx, n_threads)
+                return dx
+
+            return y, backward
 
         return run
 
