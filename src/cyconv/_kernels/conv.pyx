@@ -130,15 +130,15 @@ cdef inline void set_sums(Tile *t, const Box *box, const View *view, Py_ssize_t 
     steps[1] = box.n_taps[2] * steps[2]
     steps[0] = box.n_taps[1] * steps[1]
     for i in range(3):
-        t.n[i] = n[i]
-        t.a[i] = steps[i] if vectors_are_outputs else view.tap[i]
-        t.b[i] = view.tap[i] if vectors_are_outputs else steps[i]
+        t.sum.n[i] = n[i]
+        t.sum.a[i] = steps[i] if vectors_are_outputs else view.tap[i]
+        t.sum.b[i] = view.tap[i] if vectors_are_outputs else steps[i]
         x[0] += first[i] * view.tap[i]
         w[0] += first[i] * steps[i]
-    t.n[3] = box.n_channels
-    t.a[3] = width if vectors_are_outputs else view.c
-    t.b[3] = view.c if vectors_are_outputs else width
-    merge_loops(t)
+    t.sum.n[3] = box.n_channels
+    t.sum.a[3] = width if vectors_are_outputs else view.c
+    t.sum.b[3] = view.c if vectors_are_outputs else width
+    list_runs(t)
 
 
 cdef void run_rows(const Job *job, const Box *box, const View *view) noexcept nogil:

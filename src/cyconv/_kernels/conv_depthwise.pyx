@@ -194,12 +194,12 @@ cdef inline void slide_at(const Depthwise *d, const View *view, Slide *s, int V,
     """Point a slide at the taps first .. first + n."""
     cdef int i
     for i in range(3):
-        s.t.n[i], s.t.a[i], s.t.b[i] = n[i], view.tap[i], d.step[i]
+        s.t.sum.n[i], s.t.sum.a[i], s.t.sum.b[i] = n[i], view.tap[i], d.step[i]
         x += first[i] * view.tap[i]
         w += first[i] * d.step[i]
-    s.t.n[3], s.t.a[3], s.t.b[3] = d.cv.n_sum, view.c, d.step[3]
+    s.t.sum.n[3], s.t.sum.a[3], s.t.sum.b[3] = d.cv.n_sum, view.c, d.step[3]
     if not s.edge:
-        merge_loops(&s.t)
+        merge_axes(&s.t.sum)
     run_slide(d.height, V, s, x, w, y)
 
 

@@ -25,17 +25,17 @@ cdef inline void tap_tile(const int P, const Tile *t, const real *x, const real 
     """sums[p] += sum over i0, i1, i2, i3 of  x[off[p] + i . a] * dy[i . b], vectors all of them."""
     cdef vec acc[MAX_TAPS]
     cdef vec e
-    cdef Py_ssize_t i0, i1, i2, n3 = t.n[3], a3 = t.a[3], b3 = t.b[3]
+    cdef Py_ssize_t i0, i1, i2, n3 = t.sum.n[3], a3 = t.sum.a[3], b3 = t.sum.b[3]
     cdef const real *px
     cdef const real *pe
     cdef int p
     for p in range(P):
         acc[p] = load(sums + p * LANES)
-    for i0 in range(t.n[0]):
-        for i1 in range(t.n[1]):
-            for i2 in range(t.n[2]):
-                px = x + i0 * t.a[0] + i1 * t.a[1] + i2 * t.a[2]
-                pe = dy + i0 * t.b[0] + i1 * t.b[1] + i2 * t.b[2]
+    for i0 in range(t.sum.n[0]):
+        for i1 in range(t.sum.n[1]):
+            for i2 in range(t.sum.n[2]):
+                px = x + i0 * t.sum.a[0] + i1 * t.sum.a[1] + i2 * t.sum.a[2]
+                pe = dy + i0 * t.sum.b[0] + i1 * t.sum.b[1] + i2 * t.sum.b[2]
                 for _ in range(n3):
                     e = load(pe)
                     reread(&t)
@@ -78,7 +78,7 @@ cdef void add_tap_tiles(const DepthGradient *d, Py_ssize_t first, Py_ssize_t las
     cdef const real *x
     cdef const real *e
     cdef Tile t
-    cdef Tile whole
+    cdef Sum whole
     cdef int i
     whole.n[0], whole.a[0] = box.n_samples, x_size
     whole.b[3] = LANES
@@ -87,22 +87,22 @@ cdef void add_tap_tiles(const DepthGradient *d, Py_ssize_t first, Py_ssize_t las
     for tile in range(first, last):
         tap = part(g.n_taps, d.tiles, tile)
         n = part(g.n_taps, d.tiles, tile + 1) - tap
-        t = whole
+        t.sum = whole
         if finite:
-            merge_loops(&t)
+            merge_axes(&t.sum)
             for p in range(n):
                 t.off[p] = tap_offset(g, view, tap + p, at)
             run_tap_tile(<int>n, &t, view.data, dy, sums + tap * LANES)
             continue
         for p in range(tap, tap + n):        # a border of zeros times infinity would be NaN: leave it out
-            x, e, t = view.data + tap_offset(g, view, p, at), dy, whole
+            x, e, t.sum = view.data + tap_offset(g, view, p, at), dy, whole
             t.off[0] = 0
             for i in range(3):
                 start = g.axis[i].start + box.out[i] * g.axis[i].stride + at[i] * g.axis[i].step
                 skip = first_inside(start, g.axis[i].stride, 0, box.n_out[i])
-                t.n[i + 1] = max(0, first_inside(start, g.axis[i].stride, g.axis[i].n_in, box.n_out[i]) - skip)
-                x += skip * t.a[i + 1]
-                e += skip * t.b[i + 1]
+                t.sum.n[i + 1] = max(0, first_inside(start, g.axis[i].stride, g.axis[i].n_in, box.n_out[i]) - skip)
+                x += skip * t.sum.a[i + 1]
+                e += skip * t.sum.b[i + 1]
             run_tap_tile(1, &t, x, e, sums + p * LANES)
 
 

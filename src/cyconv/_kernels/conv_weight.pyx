@@ -228,10 +228,10 @@ cdef inline void take_dy(const real *dy, Py_ssize_t step, Py_ssize_t dy_c, Py_ss
 # ---------------------------------------------------------------- summing
 
 cdef inline void dy_steps(const Gradient *g, const Box *box, Tile *t) noexcept nogil:
-    t.b[3] = g.width
-    t.b[2] = box.n_out[2] * t.b[3]
-    t.b[1] = box.n_out[1] * t.b[2]
-    t.b[0] = box.n_out[0] * t.b[1]
+    t.sum.b[3] = g.width
+    t.sum.b[2] = box.n_out[2] * t.sum.b[3]
+    t.sum.b[1] = box.n_out[1] * t.sum.b[2]
+    t.sum.b[0] = box.n_out[0] * t.sum.b[1]
     start_tile(t, False, g.x_c)
 
 
@@ -253,18 +253,18 @@ cdef void add_one_tap_tiles(const Gradient *g, const real *x, const Box *box, Py
         dy_steps(g, box, &t)
         t.out_p = g.n_taps * g.width
         a, b, some = x, packed, True
-        t.n[0], t.a[0] = box.n_samples, sample_step(g)
+        t.sum.n[0], t.sum.a[0] = box.n_samples, sample_step(g)
         for i in range(3):
             start = g.axis[i].start + box.out[i] * g.axis[i].stride + tap[i] * g.axis[i].step
             first = first_inside(start, g.axis[i].stride, 0, box.n_out[i])
-            t.n[i + 1] = first_inside(start, g.axis[i].stride, g.axis[i].n_in, box.n_out[i]) - first
-            some = some and t.n[i + 1] > 0
-            t.a[i + 1] = g.axis[i].stride * g.axis[i].x
+            t.sum.n[i + 1] = first_inside(start, g.axis[i].stride, g.axis[i].n_in, box.n_out[i]) - first
+            some = some and t.sum.n[i + 1] > 0
+            t.sum.a[i + 1] = g.axis[i].stride * g.axis[i].x
             a += (start + first * g.axis[i].stride) * g.axis[i].x
-            b += first * t.b[i + 1]
+            b += first * t.sum.b[i + 1]
         if not some:
             continue
-        merge_loops(&t)
+        list_runs(&t)
         out = sums + index * g.width
         for i in range(2):
             t.next_a, t.next_out = tiles.P[i] * g.x_c, tiles.P[i] * t.out_p
@@ -283,10 +283,10 @@ cdef void add_many_tap_tiles(const Gradient *g, const real *x, const Box *box, c
     for n in range(box.n_samples):
         view_in_scratch(g.axis, x + n * (sample_step(g)), g.x_c, box, ANY_ORDER, True, scratch + n * size, &view)
     dy_steps(g, box, &t)
-    t.n[0], t.a[0] = box.n_samples, size
+    t.sum.n[0], t.sum.a[0] = box.n_samples, size
     for i in range(3):
-        t.n[i + 1], t.a[i + 1] = box.n_out[i], view.out[i]
-    merge_loops(&t)
+        t.sum.n[i + 1], t.sum.a[i + 1] = box.n_out[i], view.out[i]
+    list_runs(&t)
     t.out_p = g.width
     for i in range(tiles):
         j = part(pairs, tiles, i)

@@ -35,8 +35,8 @@ cdef Dense describe_dense(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, c
     return d
 
 
-cdef void run_on_block(const Dense *d, Py_ssize_t block, int P, Tile *t, const real *a, const real *b, Py_ssize_t b_block, real *out,
-                       Py_ssize_t out_block) noexcept nogil:
+cdef void run_on_block(const Dense *d, Py_ssize_t block, int P, Tile *t, const real *a, const real *b, Py_ssize_t b_block,
+                       real *out, Py_ssize_t out_block) noexcept nogil:
     """A tile whose lanes are the samples of a block, or of two."""
     cdef int V = 2 if LANES < SAMPLES or block + 1 < d.blocks else 1
     cdef Py_ssize_t v
@@ -49,12 +49,15 @@ cdef inline Py_ssize_t steps_over_blocks(const Dense *d) noexcept nogil:
     return ceil_div(d.blocks, blocks_at_once())
 
 
-cdef inline void sum_over(Tile *t, Py_ssize_t n, Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    """One loop."""
+cdef inline void sum_over(Tile *t, Py_ssize_t n, Py_ssize_t a, Py_ssize_t b, Py_ssize_t runs=1, Py_ssize_t run_a=0,
+                          Py_ssize_t run_b=0) noexcept nogil:
+    """Runs of n terms."""
     cdef int i
-    for i in range(3):
-        t.n[i], t.a[i], t.b[i] = 1, 0, 0
-    t.n[3], t.a[3], t.b[3] = n, a, b
+    for i in range(2):
+        t.sum.n[i], t.sum.a[i], t.sum.b[i] = 1, 0, 0
+    t.sum.n[2], t.sum.a[2], t.sum.b[2] = runs, run_a, run_b
+    t.sum.n[3], t.sum.a[3], t.sum.b[3] = n, a, b
+    list_runs(t)
 
 
 # ---------------------------------------------------------------- forth
@@ -69,17 +72,15 @@ cdef void run_units(const Dense *d, Py_ssize_t first, Py_ssize_t last) noexcept 
     for turn in range(ceil_div(d.channels, step)):
         c = turn * step
         t.first = c == 0
-        sum_over(&t, d.cells, 1, d.x_cell)
-        t.n[2], t.a[2], t.b[2] = min(step, d.channels - c), d.cells, SAMPLES
-        merge_loops(&t)
+        sum_over(&t, d.cells, 1, d.x_cell, min(step, d.channels - c), d.cells, SAMPLES)
         for step_b in range(steps_over_blocks(d)):
             k = first
             for i in range(2):
                 for j in range(lots.count[i]):
                     for p in range(lots.P[i]):
                         store(start + p * LANES, splat(d.bias[k + p] if d.bias != NULL else 0))
-                    run_on_block(d, step_b * blocks_at_once(), lots.P[i], &t, d.w + k * features + c * d.cells, d.x + c * SAMPLES,
-                                 d.x_block, d.y + k * SAMPLES, d.y_block)
+                    run_on_block(d, step_b * blocks_at_once(), lots.P[i], &t, d.w + k * features + c * d.cells,
+                                 d.x + c * SAMPLES, d.x_block, d.y + k * SAMPLES, d.y_block)
                     k += lots.P[i]
 
 
@@ -117,15 +118,16 @@ cdef void run_panel(const Dense *d, Py_ssize_t first, Py_ssize_t n, real *panel)
             for i in range(2):
                 for j in range(lots.count[i]):
                     at = first * SAMPLES + outer * out_outer + inner * out_step
-                    run_on_block(d, step_b * blocks_at_once(), lots.P[i], &t, panel + outer * a_outer + inner * a_step, d.y,
-                                 d.y_block, d.x + at, d.x_block)
+                    run_on_block(d, step_b * blocks_at_once(), lots.P[i], &t, panel + outer * a_outer + inner * a_step,
+                                 d.y, d.y_block, d.x + at, d.x_block)
                     inner += lots.P[i]
 
 
 def dense_blocks_adjoint(cnp.ndarray dy, cnp.ndarray weight, cnp.ndarray dx, int n_threads):
     """Write the input gradient into dx."""
     cdef Dense d = describe_dense(dx, weight, None, dy)
-    cdef Py_ssize_t n = channels_of_panel(&d), panels = ceil_div(d.channels, n), size = (d.units * n * d.cells + 63) // 64 * 64, j
+    cdef Py_ssize_t n = channels_of_panel(&d), panels = ceil_div(d.channels, n), j
+    cdef Py_ssize_t size = (d.units * n * d.cells + 63) // 64 * 64
     cdef real *scratch = <real *>malloc((size * n_threads + 64) * sizeof(real))
     cdef int i
     if scratch == NULL:
@@ -185,13 +187,12 @@ cdef void add_samples(const Dense *d, const Gradient *g, Py_ssize_t first, const
     cdef Tile t
     pack_features(d, first, panel)
     start_tile(&t, True, rows)
-    sum_over(&t, 0, 1, width)
     t.out_p = d.channels * d.cells if in_place else width
     for i in range(2):
         for j in range(lots.count[i]):
             for slot in range(slots):
                 n = part(g.n_chunks, slots, slot) * g.chunk[0]
-                t.n[3] = min(part(g.n_chunks, slots, slot + 1) * g.chunk[0], g.batch) - n
+                sum_over(&t, min(part(g.n_chunks, slots, slot + 1) * g.chunk[0], g.batch) - n, 1, width)
                 run_tiles(lots.P[i], 2, 1, &t, dy + k * rows + n, panel + n * width,
                           d.dw + k * t.out_p + first if in_place else sums + slot * lots.P[i] * width)
             if not in_place:

@@ -47,11 +47,12 @@ def fma_work(Py_ssize_t steps, int n_threads):
     cdef Tile t
     cdef int P = max_p(2)
     start_tile(&t, True, 0)
-    t.n[0] = t.n[1] = t.n[2] = 1
-    t.n[3] = steps
+    t.sum.n[0] = t.sum.n[1] = t.sum.n[2] = 1
+    t.sum.n[3] = steps
     for i in range(4):
-        t.a[i] = t.b[i] = 0
+        t.sum.a[i] = t.sum.b[i] = 0
     t.out_p = t.out_v = t.b_v = 0
+    list_runs(&t)
     with nogil:
         for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
             fma_thread(P, &t)

@@ -59,6 +59,12 @@ typedef real vec, loose;
 #else
 #define reread(pointer)
 #endif
+/* So does it with the value of a pointer: addresses behind it are computed anew, not kept. */
+#ifdef __GNUC__
+#define forget(pointer) __asm__("" : "+r"(*(pointer)))
+#else
+#define forget(pointer)
+#endif
 static inline vec load(const real *p) { return *(const loose *)p; }
 static inline void store(real *p, vec v) { *(loose *)p = v; }
 static inline vec splat(real x) { return SPLAT(x); }

@@ -55,7 +55,7 @@ cdef inline void slide(const bint even, const bint edge, const int H, const int 
     cdef vec cells[MAX_SLIDE_V]
     cdef vec start
     cdef vec tap
-    cdef Py_ssize_t i, j, i0, i1, i2, n0, n3 = s.t.n[3], a3 = s.t.a[3], b3 = s.t.b[3]
+    cdef Py_ssize_t i, j, i0, i1, i2, n0, n3 = s.t.sum.n[3], a3 = s.t.sum.a[3], b3 = s.t.sum.b[3]
     cdef Py_ssize_t x_v = s.x_v if edge or H == 1 else LANES, out_v = s.t.out_v if edge or H == 1 else LANES
     cdef some_lanes lanes[2 * 2 * MAX_EDGE_TAPS]        # of the two halves of each vector, for each tap
     cdef const real *row
@@ -63,7 +63,7 @@ cdef inline void slide(const bint even, const bint edge, const int H, const int 
     cdef const real *pw
     cdef real *to
     cdef int k, v
-    for i in range(s.t.n[2] if edge else 0):
+    for i in range(s.t.sum.n[2] if edge else 0):
         for v in range(V):
             lanes[2 * (i * V + v)] = lanes_inside(s.at + i * s.at_tap + v * x_v, s.n_in)
             lanes[2 * (i * V + v) + 1] = lanes_inside(s.at + i * s.at_tap + v * x_v + LANES - 1, s.n_in)
@@ -76,12 +76,12 @@ cdef inline void slide(const bint even, const bint edge, const int H, const int 
                 if edge or H == 1 or v * LANES * <int>sizeof(real) % 64 == 0:      # else in the same line
                     prefetch_input(row + s.x_ahead + v * x_v)
                     prefetch(to + s.out_ahead + v * out_v)
-            n0 = s.t.n[0] if s.first <= i < s.last else 0
+            n0 = s.t.sum.n[0] if s.first <= i < s.last else 0
             for i0 in range(n0):
-                for i1 in range(s.t.n[1]):
-                    for i2 in range(s.t.n[2]):
-                        px = row + i0 * s.t.a[0] + i1 * s.t.a[1] + i2 * s.t.a[2]
-                        pw = w + i0 * s.t.b[0] + i1 * s.t.b[1] + i2 * s.t.b[2]
+                for i1 in range(s.t.sum.n[1]):
+                    for i2 in range(s.t.sum.n[2]):
+                        px = row + i0 * s.t.sum.a[0] + i1 * s.t.sum.a[1] + i2 * s.t.sum.a[2]
+                        pw = w + i0 * s.t.sum.b[0] + i1 * s.t.sum.b[1] + i2 * s.t.sum.b[2]
                         for _ in range(n3):
                             for v in range(V):
                                 cells[v] = load_cells(even, edge, px + v * x_v, lanes + 2 * (i2 * V + v))

@@ -2,6 +2,9 @@
 #
 #     out[p, v] = sum over i0, i1, i2, i3 of  a[off[p] + i . a] * b[v * b_v + i . b]
 #
+# It walks the sum as a list of runs, each of terms with even steps: four nested loops around sums of 9 to 27 terms
+# cost as much as the sums.
+#
 # Whoever calls it decides what the scalars, the vectors and the four summed axes are:
 #   scalars = output positions, vectors = output channels   (convolution, channels packed)
 #   scalars = output channels,  vectors = output positions  (few terms, channels_first)
@@ -21,20 +24,28 @@ cdef extern from "simd.h" nogil:
     void transpose(vec *rows)
     void prefetch(const real *p)
     void reread(const Tile **t)
+    void forget(real **p)
     vec load_part(const real *p, long n)
     void store_part(real *p, vec v, long n)
 
 cdef enum:
     MAX_P = 14     # scalars of a tile; 14 x 2 accumulators fill the registers of AVX-512
     MAX_V = 2      # wider tiles measured no faster on any instruction set
+    SUM_BLOCK = 1152   # terms of a tile at most, packed at once: 144 KiB for two AVX-512 vectors of float32
 
 cdef real ZEROS[LANES]          # static, so it holds zeros
 
-cdef struct Tile:
-    Py_ssize_t off[MAX_P]       # offset of each scalar
+cdef struct Sum:
     Py_ssize_t n[4]             # extents of the summed axes, outermost first
     Py_ssize_t a[4]
     Py_ssize_t b[4]
+
+cdef struct Tile:
+    Py_ssize_t off[MAX_P]       # offset of each scalar
+    Sum sum
+    Py_ssize_t runs             # of the innermost axis of the sum: how many, and where each begins
+    Py_ssize_t run_a[SUM_BLOCK]
+    Py_ssize_t run_b[SUM_BLOCK]
     Py_ssize_t b_v              # from one vector to the next
     Py_ssize_t out_p
     Py_ssize_t out_v
@@ -56,7 +67,7 @@ cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t,
     # their end, only inside another loop and without branches: hence count, ZEROS and the steps of 0.
     cdef vec acc[MAX_P * MAX_V]
     cdef vec w[MAX_V]
-    cdef Py_ssize_t i0, i1, i2, i3, n3 = t.n[3], a3 = t.a[3], b3 = t.b[3], b_v = t.b_v
+    cdef Py_ssize_t i, r, n = t.sum.n[3], step_a = t.sum.a[3], step_b = t.sum.b[3], b_v = t.b_v
     cdef Py_ssize_t out_p = t.out_p, out_v = t.out_v
     cdef Py_ssize_t init_p = t.start_p if t.first else out_p, init_v = t.start_v if t.first else out_v
     cdef const real *init
@@ -64,27 +75,26 @@ cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t,
     cdef const real *pb
     cdef real x
     cdef int p, v
-    for i0 in range(count):
+    for i in range(count):
         init = t.start if t.first else out
         for p in range(P):
             for v in range(V):
                 acc[p * V + v] = load(init + p * init_p + v * init_v)
                 prefetch(out + p * out_p + v * out_v)
-        for i1 in range(t.n[0]):
-            for i2 in range(t.n[1]):
-                for i3 in range(t.n[2]):
-                    pa = a + i1 * t.a[0] + i2 * t.a[1] + i3 * t.a[2]
-                    pb = b + i1 * t.b[0] + i2 * t.b[1] + i3 * t.b[2]
-                    for _ in range(n3):
-                        for v in range(V):
-                            w[v] = load(pb + v * b_v)
-                        reread(&t)     # offsets kept in vector registers would cost an FMA each
-                        for p in range(P):
-                            x = pa[t.off[p]]
-                            for v in range(V):
-                                acc[p * V + v] = acc[p * V + v] + x * w[v]
-                        pa += a3
-                        pb += b3
+        for r in range(t.runs):
+            pa = a + t.run_a[r]
+            pb = b + t.run_b[r]
+            for _ in range(n):
+                for v in range(V):
+                    w[v] = load(pb + v * b_v)
+                reread(&t)     # offsets kept in vector registers would cost an FMA each
+                for p in range(P):
+                    x = pa[t.off[p]]
+                    for v in range(V):
+                        acc[p * V + v] = acc[p * V + v] + x * w[v]
+                pa += step_a
+                pb += step_b
+        forget(&out)               # or all addresses of the prefetches wait in memory for the stores
         # A product too small for a number can make a sum -0.0. Padding that is read makes that 0.0, padding
         # that is trimmed does not; so does this, and which of them happened does not show in the bits.
         for p in range(P):
@@ -131,18 +141,31 @@ cdef inline void start_tile(Tile *t, bint first, Py_ssize_t a_p) noexcept nogil:
     t.start, t.start_p, t.start_v = &ZEROS[0], 0, 0
 
 
-cdef inline void merge_loops(Tile *t) noexcept nogil:
-    # Fold axes of one cell and axes that follow each other in memory into the innermost loop.
+cdef inline void merge_axes(Sum *s) noexcept nogil:
+    # Fold axes of one cell and axes that follow each other in memory into the innermost one.
     cdef int i
     for i in range(2, -1, -1):
-        if t.n[3] == 1:
-            t.n[3], t.a[3], t.b[3] = t.n[i], t.a[i], t.b[i]
-            t.n[i] = 1
-        elif t.n[i] != 1 and t.a[i] == t.n[3] * t.a[3] and t.b[i] == t.n[3] * t.b[3]:
-            t.n[3] *= t.n[i]
-            t.n[i] = 1
-        elif t.n[i] != 1:
+        if s.n[3] == 1:
+            s.n[3], s.a[3], s.b[3] = s.n[i], s.a[i], s.b[i]
+            s.n[i] = 1
+        elif s.n[i] != 1 and s.a[i] == s.n[3] * s.a[3] and s.b[i] == s.n[3] * s.b[3]:
+            s.n[3] *= s.n[i]
+            s.n[i] = 1
+        elif s.n[i] != 1:
             break
+
+
+cdef inline void list_runs(Tile *t) noexcept nogil:
+    cdef Sum *s = &t.sum
+    cdef Py_ssize_t i0, i1, i2
+    merge_axes(s)
+    t.runs = 0
+    for i0 in range(s.n[0]):
+        for i1 in range(s.n[1]):
+            for i2 in range(s.n[2]):
+                t.run_a[t.runs] = i0 * s.a[0] + i1 * s.a[1] + i2 * s.a[2]
+                t.run_b[t.runs] = i0 * s.b[0] + i1 * s.b[1] + i2 * s.b[2]
+                t.runs += 1
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
