@@ -13,7 +13,6 @@
 
 cdef enum:
     FEW_CHANNELS = 4           # summed, or made of one channel
-    SPREAD_BYTES = 1 << 18     # weights of one channel, each in a vector of its own
     ITEM_BYTES = 1 << 17       # input of an item
     CHANNEL_ROWS_AHEAD = 4     # to fetch into cache with lanes of channels: all rows of a usual kernel
     ROWS_AT_ONCE = 32          # outputs of a column that wait in a buffer
@@ -32,7 +31,7 @@ cdef struct Depthwise:
 cdef bint is_depthwise(const Conv *cv) noexcept nogil:
     cdef Py_ssize_t terms = cv.n_sum * cv.axis[0].n_taps * cv.axis[1].n_taps * cv.axis[2].n_taps
     return (min(cv.n_sum, cv.n_out) == 1 and max(cv.n_sum, cv.n_out) <= FEW_CHANNELS and not cv.add and not cv.blocks
-            and terms * LANES * <Py_ssize_t>sizeof(real) <= SPREAD_BYTES
+            and terms <= MAX_RUNS
             and (channels_follow(cv) or not is_padded(&cv.axis[2]) or weights_are_finite(cv)))
 
 
@@ -163,6 +162,8 @@ cdef void run_column(const Depthwise *d, const Box *box, const View *view, const
     cdef const Axis *down = &axes[d.slid]
     cdef int other = 1 - d.slid
     cdef Py_ssize_t o, h, start, apart = down.step // down.stride
+    cdef const real *at
+    cdef const real *taps
     cdef Py_ssize_t first[3]
     cdef Py_ssize_t n[3]
     first[2], n[2] = 0, axes[2].n_taps
@@ -184,23 +185,22 @@ cdef void run_column(const Depthwise *d, const Box *box, const View *view, const
                 s.first, s.last = 0, s.rows
                 s.t.next_a, s.t.next_out = view.out[d.slid], y_step[d.slid]
             s.x_ahead, s.out_ahead = ROWS_AHEAD * s.t.next_a, ROWS_AHEAD * s.t.next_out
-            slide_at(d, view, s, V, first, n, x + o * view.out[other] + h * view.out[d.slid], w,
-                     y + o * y_step[other] + h * y_step[d.slid])
+            at, taps = x + o * view.out[other] + h * view.out[d.slid], w
+            set_slide(d, view, s, first, n, &at, &taps)
+            run_slide(d.height, V, s, at, taps, y + o * y_step[other] + h * y_step[d.slid])
             h += 1 if d.height > 1 else s.rows
 
 
-cdef inline void slide_at(const Depthwise *d, const View *view, Slide *s, int V, const Py_ssize_t *first, const Py_ssize_t *n,
-                          const real *x, const real *w, real *y) noexcept nogil:
+cdef inline void set_slide(const Depthwise *d, const View *view, Slide *s, const Py_ssize_t *first, const Py_ssize_t *n,
+                           const real *(*x), const real *(*w)) noexcept nogil:
     """Point a slide at the taps first .. first + n."""
     cdef int i
     for i in range(3):
         s.t.sum.n[i], s.t.sum.a[i], s.t.sum.b[i] = n[i], view.tap[i], d.step[i]
-        x += first[i] * view.tap[i]
-        w += first[i] * d.step[i]
+        x[0] += first[i] * view.tap[i]
+        w[0] += first[i] * d.step[i]
     s.t.sum.n[3], s.t.sum.a[3], s.t.sum.b[3] = d.cv.n_sum, view.c, d.step[3]
-    if not s.edge:
-        merge_axes(&s.t.sum)
-    run_slide(d.height, V, s, x, w, y)
+    list_runs(&s.t, not s.edge)
 
 
 cdef inline Py_ssize_t alike(const Axis *axis, Py_ssize_t out, Py_ssize_t left, Py_ssize_t *first, Py_ssize_t *n) noexcept nogil:
@@ -226,12 +226,18 @@ cdef inline void side_by_side(Slide *s, int V, Py_ssize_t count, Py_ssize_t x_v,
 
 cdef void run_channel_lanes(const Depthwise *d, const Box *box, const real *x, real *y) noexcept nogil:
     cdef const Axis *axes = &d.cv.axis[0]
-    cdef Py_ssize_t o = 0, same, od, oh, i, j, w, first[3]
+    cdef Py_ssize_t o = 0, same, od, oh, i, j, first[3]
     cdef Py_ssize_t n[3]
+    cdef const real *w
+    cdef real *to
     cdef Split tiles
     cdef View view
     cdef Slide s
     view_in_place(axes, x, 1, box, &view)
+    side_by_side(&s, 1, 1, view.out[2], axes[2].y)
+    s.x_tile, s.w_tile, s.out_tile = LANES, d.block_size, LANES
+    s.rows, s.first, s.last, s.t.next_a, s.t.next_out = 1, 0, 1, 0, 0
+    s.x_ahead, s.out_ahead = CHANNEL_ROWS_AHEAD * view.out[1], CHANNEL_ROWS_AHEAD * axes[1].y
     while o < box.n_out[2]:
         same = alike(&axes[2], box.out[2] + o, box.n_out[2] - o, &first[2], &n[2])
         tiles = split(same, max_slide_v(1))
@@ -239,29 +245,25 @@ cdef void run_channel_lanes(const Depthwise *d, const Box *box, const real *x, r
             trim(&axes[0], box.out[0] + od, 0, axes[0].n_taps, &first[0], &n[0])
             for oh in range(box.n_out[1]):
                 trim(&axes[1], box.out[1] + oh, 0, axes[1].n_taps, &first[1], &n[1])
-                w = o
+                x, w = view.data + od * view.out[0] + oh * view.out[1] + o * view.out[2], d.packed
+                to = y + od * axes[0].y + oh * axes[1].y + o * axes[2].y
+                set_slide(d, &view, &s, first, n, &x, &w)
                 for i in range(2):
                     for j in range(tiles.count[i]):
-                        all_channels(d, &view, &s, tiles.P[i], first, n,
-                                     view.data + od * view.out[0] + oh * view.out[1] + w * view.out[2],
-                                     y + od * axes[0].y + oh * axes[1].y + w * axes[2].y)
-                        w += tiles.P[i]
+                        all_channels(d, tiles.P[i], &s, x, w, to)
+                        x += tiles.P[i] * view.out[2]
+                        to += tiles.P[i] * axes[2].y
         o += same
 
 
-cdef inline void all_channels(const Depthwise *d, const View *view, Slide *s, int V, const Py_ssize_t *first, const Py_ssize_t *n,
-                              const real *x, real *y) noexcept nogil:
+cdef inline void all_channels(const Depthwise *d, int V, Slide *s, const real *x, const real *w, real *y) noexcept nogil:
     """The channels of V outputs of one row; a last block of LANES ends with the channels."""
-    cdef Py_ssize_t whole = d.cv.groups // LANES, c = d.cv.groups - LANES
-    side_by_side(s, V, whole, view.out[2], d.cv.axis[2].y)
-    s.rows, s.first, s.last, s.t.next_a, s.t.next_out = 1, 0, 1, 0, 0
-    s.x_ahead, s.out_ahead = CHANNEL_ROWS_AHEAD * view.out[1], CHANNEL_ROWS_AHEAD * d.cv.axis[1].y
-    s.x_tile, s.w_tile, s.out_tile = LANES, d.block_size, LANES
-    s.t.start = d.packed
-    slide_at(d, view, s, V, first, n, x, d.packed + LANES, y)
+    cdef Py_ssize_t whole = d.cv.groups // LANES, rest = d.cv.groups - LANES
+    s.count, s.t.start = whole, d.packed
+    run_slide(1, V, s, x, w + LANES, y)
     if whole < d.n_blocks:
         s.count, s.t.start = 1, d.packed + whole * d.block_size
-        slide_at(d, view, s, V, first, n, x + c, s.t.start + LANES, y + c)
+        run_slide(1, V, s, x + rest, w + whole * d.block_size + LANES, y + rest)
 
 
 cdef void run_row_lanes(const Depthwise *d, const Box *box, const real *x, const real *packed, real *y, real *scratch) noexcept nogil:

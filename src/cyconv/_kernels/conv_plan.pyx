@@ -2,6 +2,7 @@
 # channels, items of outputs, shares of the threads. Only the blocks of the sum show in the bits.
 
 cdef enum:
+    SUM_BLOCK = 1152           # terms packed at once: 144 KiB for two AVX-512 vectors of float32
     PACKED_BYTES = 1 << 19     # packed weights of a thread
     INPUT_BYTES = 1 << 19      # input scratch of a thread
     ROW_CELLS = 16 * MAX_P     # outputs of the buffer between tiles and y

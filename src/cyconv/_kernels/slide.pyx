@@ -39,7 +39,7 @@ cdef struct Slide:
 
 cdef inline int max_slide_v(int H) noexcept nogil:
     """As many vectors as leave registers for a weight, a product and V vectors of x."""
-    return min(MAX_SLIDE_V, (ACCUMULATORS + 2) // (H + 1))
+    return min(MAX_SLIDE_V, ACCUMULATORS if H == 1 else (ACCUMULATORS + 2) // (H + 1))
 
 
 cdef inline vec load_cells(const bint even, const bint edge, const real *x, const some_lanes *lanes) noexcept nogil:
@@ -55,7 +55,7 @@ cdef inline void slide(const bint even, const bint edge, const int H, const int 
     cdef vec cells[MAX_SLIDE_V]
     cdef vec start
     cdef vec tap
-    cdef Py_ssize_t i, j, i0, i1, i2, n0, n3 = s.t.sum.n[3], a3 = s.t.sum.a[3], b3 = s.t.sum.b[3]
+    cdef Py_ssize_t i, j, r, i2, runs, n3 = s.t.sum.n[3], a3 = s.t.sum.a[3], b3 = s.t.sum.b[3]
     cdef Py_ssize_t x_v = s.x_v if edge or H == 1 else LANES, out_v = s.t.out_v if edge or H == 1 else LANES
     cdef some_lanes lanes[2 * 2 * MAX_EDGE_TAPS]        # of the two halves of each vector, for each tap
     cdef const real *row
@@ -76,21 +76,21 @@ cdef inline void slide(const bint even, const bint edge, const int H, const int 
                 if edge or H == 1 or v * LANES * <int>sizeof(real) % 64 == 0:      # else in the same line
                     prefetch_input(row + s.x_ahead + v * x_v)
                     prefetch(to + s.out_ahead + v * out_v)
-            n0 = s.t.sum.n[0] if s.first <= i < s.last else 0
-            for i0 in range(n0):
-                for i1 in range(s.t.sum.n[1]):
-                    for i2 in range(s.t.sum.n[2]):
-                        px = row + i0 * s.t.sum.a[0] + i1 * s.t.sum.a[1] + i2 * s.t.sum.a[2]
-                        pw = w + i0 * s.t.sum.b[0] + i1 * s.t.sum.b[1] + i2 * s.t.sum.b[2]
-                        for _ in range(n3):
-                            for v in range(V):
-                                cells[v] = load_cells(even, edge, px + v * x_v, lanes + 2 * (i2 * V + v))
-                            for k in range(H):
-                                tap = loaded(load(pw + k * LANES))
-                                for v in range(V):
-                                    acc[k * V + v] = acc[k * V + v] + cells[v] * tap
-                            px += a3
-                            pw += b3
+            runs = s.t.runs if s.first <= i < s.last else 0
+            i2 = 0
+            for r in range(runs):
+                px = row + s.t.run_a[r]
+                pw = w + s.t.run_b[r]
+                for _ in range(n3):
+                    for v in range(V):
+                        cells[v] = load_cells(even, edge, px + v * x_v, lanes + 2 * (i2 * V + v))
+                    for k in range(H):
+                        tap = loaded(load(pw + k * LANES))
+                        for v in range(V):
+                            acc[k * V + v] = acc[k * V + v] + cells[v] * tap
+                    px += a3
+                    pw += b3
+                i2 = i2 + 1 if edge and i2 + 1 < s.t.sum.n[2] else 0
             for v in range(V - 1):
                 store(to + v * out_v, acc[(H - 1) * V + v] + splat(0))     # as in `tile`: no -0.0
             if s.n_last == LANES or j < s.count - 1:
@@ -112,13 +112,13 @@ cdef inline void slide(const bint even, const bint edge, const int H, const int 
 cdef inline void slide_of_height(const bint even, const bint edge, const int H, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
     # As in tile_of_width: one body per size.
     if V == 1: slide(even, edge, H, 1, s, x, w, out)
-    elif V == 2 and 2 * (H + 1) <= ACCUMULATORS + 2: slide(even, edge, H, 2, s, x, w, out)
-    elif V == 3 and not edge and 3 * (H + 1) <= ACCUMULATORS + 2: slide(even, edge, H, 3, s, x, w, out)
-    elif V == 4 and not edge and 4 * (H + 1) <= ACCUMULATORS + 2: slide(even, edge, H, 4, s, x, w, out)
-    elif V == 5 and not edge and 5 * (H + 1) <= ACCUMULATORS + 2: slide(even, edge, H, 5, s, x, w, out)
-    elif V == 6 and not edge and 6 * (H + 1) <= ACCUMULATORS + 2: slide(even, edge, H, 6, s, x, w, out)
-    elif V == 7 and not edge and 7 * (H + 1) <= ACCUMULATORS + 2: slide(even, edge, H, 7, s, x, w, out)
-    elif V == 8 and not edge and 8 * (H + 1) <= ACCUMULATORS + 2: slide(even, edge, H, 8, s, x, w, out)
+    elif V == 2 and V <= max_slide_v(H): slide(even, edge, H, 2, s, x, w, out)
+    elif V == 3 and not edge and V <= max_slide_v(H): slide(even, edge, H, 3, s, x, w, out)
+    elif V == 4 and not edge and V <= max_slide_v(H): slide(even, edge, H, 4, s, x, w, out)
+    elif V == 5 and not edge and V <= max_slide_v(H): slide(even, edge, H, 5, s, x, w, out)
+    elif V == 6 and not edge and V <= max_slide_v(H): slide(even, edge, H, 6, s, x, w, out)
+    elif V == 7 and not edge and V <= max_slide_v(H): slide(even, edge, H, 7, s, x, w, out)
+    elif V == 8 and not edge and V <= max_slide_v(H): slide(even, edge, H, 8, s, x, w, out)
 
 
 cdef inline void slide_of_kind(const bint edge, int H, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:

@@ -31,7 +31,7 @@ cdef extern from "simd.h" nogil:
 cdef enum:
     MAX_P = 14     # scalars of a tile; 14 x 2 accumulators fill the registers of AVX-512
     MAX_V = 2      # wider tiles measured no faster on any instruction set
-    SUM_BLOCK = 1152   # terms of a tile at most, packed at once: 144 KiB for two AVX-512 vectors of float32
+    MAX_RUNS = 4096    # of a sum: at least SUM_BLOCK, and the taps of one channel of a depthwise convolution
 
 cdef real ZEROS[LANES]          # static, so it holds zeros
 
@@ -44,8 +44,8 @@ cdef struct Tile:
     Py_ssize_t off[MAX_P]       # offset of each scalar
     Sum sum
     Py_ssize_t runs             # of the innermost axis of the sum: how many, and where each begins
-    Py_ssize_t run_a[SUM_BLOCK]
-    Py_ssize_t run_b[SUM_BLOCK]
+    Py_ssize_t run_a[MAX_RUNS]
+    Py_ssize_t run_b[MAX_RUNS]
     Py_ssize_t b_v              # from one vector to the next
     Py_ssize_t out_p
     Py_ssize_t out_v
@@ -155,10 +155,11 @@ cdef inline void merge_axes(Sum *s) noexcept nogil:
             break
 
 
-cdef inline void list_runs(Tile *t) noexcept nogil:
+cdef inline void list_runs(Tile *t, bint merge=True) noexcept nogil:
     cdef Sum *s = &t.sum
     cdef Py_ssize_t i0, i1, i2
-    merge_axes(s)
+    if merge:
+        merge_axes(s)
     t.runs = 0
     for i0 in range(s.n[0]):
         for i1 in range(s.n[1]):
