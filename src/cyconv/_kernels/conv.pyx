@@ -47,7 +47,7 @@ cdef void get_cells(real *cells, Py_ssize_t P, Py_ssize_t pitch, Py_ssize_t n, c
 cdef inline void run_columns(Tile *t, Py_ssize_t n_outputs, Py_ssize_t rows, int V, const real *a, Py_ssize_t a_p, Py_ssize_t a_row,
                              const real *b, real *out, Py_ssize_t out_p, Py_ssize_t out_row) noexcept nogil:
     """Tiles for rows x n_outputs x V vectors; those below each other in one call."""
-    cdef Split tiles = split(n_outputs, max_p(V))
+    cdef Split tiles = split(n_outputs, max_p(V), V)
     cdef Py_ssize_t j
     cdef int i
     t.out_p, t.out_v, t.next_a, t.next_out = out_p, LANES, a_row, out_row

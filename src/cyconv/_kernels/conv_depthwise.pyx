@@ -240,7 +240,7 @@ cdef void run_channel_lanes(const Depthwise *d, const Box *box, const real *x, r
     s.x_ahead, s.out_ahead = CHANNEL_ROWS_AHEAD * view.out[1], CHANNEL_ROWS_AHEAD * axes[1].y
     while o < box.n_out[2]:
         same = alike(&axes[2], box.out[2] + o, box.n_out[2] - o, &first[2], &n[2])
-        tiles = split(same, max_slide_v(1))
+        tiles = split(same, max_slide_v(1), 1)
         for od in range(box.n_out[0]):
             trim(&axes[0], box.out[0] + od, 0, axes[0].n_taps, &first[0], &n[0])
             for oh in range(box.n_out[1]):
@@ -307,7 +307,7 @@ cdef void run_edges(const Depthwise *d, const Box *box, const View *view, Py_ssi
 cdef void run_vectors(const Depthwise *d, const Box *box, const View *view, Py_ssize_t stride, Py_ssize_t n, const real *x,
                       const real *packed, real *y) noexcept nogil:
     """n outputs of every row of a box, LANES at a time, which read every or every second cell."""
-    cdef Split tiles = split(ceil_div(n, LANES), max_slide_v(d.height))
+    cdef Split tiles = split(ceil_div(n, LANES), max_slide_v(d.height), d.height)
     cdef Py_ssize_t o = 0, cells, i
     cdef Py_ssize_t y_step[3]
     cdef Slide s

@@ -111,7 +111,7 @@ cdef void set_sum_block(const Conv *cv, const Plan *plan, Py_ssize_t block, Box 
 
 
 cdef bint samples_fill_tiles_better(const Conv *cv, int V) noexcept nogil:
-    """Compare how many accumulators work at once, and how many taps are not padding."""
+    """Compare how many accumulators work at once, of which six are enough, and how many taps are not padding."""
     cdef const Axis *axis = &cv.axis[2]
     cdef Py_ssize_t valid = 0, o, first, row = axis.n_out
     cdef double by_rows, by_samples
@@ -120,8 +120,8 @@ cdef bint samples_fill_tiles_better(const Conv *cv, int V) noexcept nogil:
     for o in range(row):
         first = axis.start + o * axis.stride
         valid += first_inside(first, axis.step, axis.n_in, axis.n_taps) - first_inside(first, axis.step, 0, axis.n_taps)
-    by_rows = min(1.0, largest_part(row, max_p(V)) * V / 8.0) * valid / (row * axis.n_taps)
-    by_samples = min(1.0, largest_part(cv.batch, max_p(V)) * V / 8.0)
+    by_rows = min(1.0, largest_part(row, max_p(V)) * V / 6.0) * valid / (row * axis.n_taps)
+    by_samples = min(1.0, largest_part(cv.batch, max_p(V)) * V / 6.0)
     return by_samples > 1.15 * by_rows
 
 

@@ -240,7 +240,7 @@ cdef void add_one_tap_tiles(const Gradient *g, const real *x, const Box *box, Py
     """sums[c, tap, k] += the products of a chunk, tap by tap, up to 14 channels at once."""
     cdef Py_ssize_t tap[3]
     cdef Py_ssize_t first, start, i, index
-    cdef Split tiles = split(channels, max_p(g.V) if g.x_c * sizeof(real) % 4096 else min(8, max_p(g.V)))
+    cdef Split tiles = split(channels, max_p(g.V) if g.x_c * sizeof(real) % 4096 else min(8, max_p(g.V)), g.V)
     cdef real *out
     cdef const real *b
     cdef const real *a

@@ -30,6 +30,7 @@ cdef extern from "simd.h" nogil:
 
 cdef enum:
     MAX_P = 14     # scalars of a tile; 14 x 2 accumulators fill the registers of AVX-512
+    MAX_P_1 = 8    # of one vector: the offsets of more do not fit in registers, 8 products hide their latency
     MAX_V = 2      # wider tiles measured no faster on any instruction set
     MAX_RUNS = 4096    # of a sum: at least SUM_BLOCK, and the taps of one channel of a depthwise convolution
 
@@ -59,7 +60,7 @@ cdef struct Tile:
 
 
 cdef inline int max_p(int V) noexcept nogil:
-    return min(MAX_P, ACCUMULATORS // V)
+    return min(MAX_P, ACCUMULATORS // V) if V > 1 else MAX_P_1
 
 
 cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t, const real *a, const real *b, real *out) noexcept nogil:
@@ -106,21 +107,21 @@ cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t,
 
 
 cdef inline void tile_of_width(const int V, int P, Py_ssize_t count, const Tile *t, const real *a, const real *b, real *out) noexcept nogil:
-    # The literals make the compiler write one body per tile size; those too large for it vanish.
+    # The literals make the compiler write one body per tile size; those too large vanish.
     if P == 1: tile(1, V, count, t, a, b, out)
     elif P == 2: tile(2, V, count, t, a, b, out)
     elif P == 3: tile(3, V, count, t, a, b, out)
     elif P == 4: tile(4, V, count, t, a, b, out)
     elif P == 5: tile(5, V, count, t, a, b, out)
     elif P == 6: tile(6, V, count, t, a, b, out)
-    elif P == 7 and 7 * V <= ACCUMULATORS: tile(7, V, count, t, a, b, out)
-    elif P == 8 and 8 * V <= ACCUMULATORS: tile(8, V, count, t, a, b, out)
-    elif P == 9 and 9 * V <= ACCUMULATORS: tile(9, V, count, t, a, b, out)
-    elif P == 10 and 10 * V <= ACCUMULATORS: tile(10, V, count, t, a, b, out)
-    elif P == 11 and 11 * V <= ACCUMULATORS: tile(11, V, count, t, a, b, out)
-    elif P == 12 and 12 * V <= ACCUMULATORS: tile(12, V, count, t, a, b, out)
-    elif P == 13 and 13 * V <= ACCUMULATORS: tile(13, V, count, t, a, b, out)
-    elif P == 14 and 14 * V <= ACCUMULATORS: tile(14, V, count, t, a, b, out)
+    elif P == 7 and P <= max_p(V): tile(7, V, count, t, a, b, out)
+    elif P == 8 and P <= max_p(V): tile(8, V, count, t, a, b, out)
+    elif P == 9 and P <= max_p(V): tile(9, V, count, t, a, b, out)
+    elif P == 10 and P <= max_p(V): tile(10, V, count, t, a, b, out)
+    elif P == 11 and P <= max_p(V): tile(11, V, count, t, a, b, out)
+    elif P == 12 and P <= max_p(V): tile(12, V, count, t, a, b, out)
+    elif P == 13 and P <= max_p(V): tile(13, V, count, t, a, b, out)
+    elif P == 14 and P <= max_p(V): tile(14, V, count, t, a, b, out)
 
 
 cdef void run_tiles(int P, int V, Py_ssize_t count, const Tile *t, const real *a, const real *b, real *out) noexcept nogil:
@@ -185,11 +186,11 @@ cdef struct Split:
     Py_ssize_t count[2]
 
 
-cdef inline Split split(Py_ssize_t n, Py_ssize_t limit) noexcept nogil:
-    """Full tiles and a rest of at least 4, which keeps both FMA units busy; else tiles of even size."""
+cdef inline Split split(Py_ssize_t n, Py_ssize_t limit, Py_ssize_t V) noexcept nogil:
+    """Full tiles and a rest whose products with V vectors keep both FMA units busy; else tiles of even size."""
     cdef Split result
     cdef Py_ssize_t tiles = ceil_div(n, limit)
-    if n % limit == 0 or n % limit >= 4:
+    if n % limit == 0 or n % limit * V >= 8:
         result.P[0], result.count[0] = <int>limit, n // limit
         result.P[1], result.count[1] = <int>(n % limit), n % limit != 0
     else:
