@@ -79,8 +79,8 @@ cdef inline void slide(const bint even, const bint edge, const int H, const int 
             runs = s.t.runs if s.first <= i < s.last else 0
             i2 = 0
             for r in range(runs):
-                px = row + s.t.run_a[r]
-                pw = w + s.t.run_b[r]
+                px = row + s.t.run[r].a
+                pw = w + s.t.run[r].b
                 for _ in range(n3):
                     for v in range(V):
                         cells[v] = load_cells(even, edge, px + v * x_v, lanes + 2 * (i2 * V + v))

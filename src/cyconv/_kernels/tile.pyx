@@ -41,12 +41,15 @@ cdef struct Sum:
     Py_ssize_t a[4]
     Py_ssize_t b[4]
 
+cdef struct Start:
+    Py_ssize_t a
+    Py_ssize_t b
+
 cdef struct Tile:
     Py_ssize_t off[MAX_P]       # offset of each scalar
     Sum sum
     Py_ssize_t runs             # of the innermost axis of the sum: how many, and where each begins
-    Py_ssize_t run_a[MAX_RUNS]
-    Py_ssize_t run_b[MAX_RUNS]
+    Start run[MAX_RUNS]
     Py_ssize_t b_v              # from one vector to the next
     Py_ssize_t out_p
     Py_ssize_t out_v
@@ -83,8 +86,8 @@ cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t,
                 acc[p * V + v] = load(init + p * init_p + v * init_v)
                 prefetch(out + p * out_p + v * out_v)
         for r in range(t.runs):
-            pa = a + t.run_a[r]
-            pb = b + t.run_b[r]
+            pa = a + t.run[r].a
+            pb = b + t.run[r].b
             for _ in range(n):
                 for v in range(V):
                     w[v] = load(pb + v * b_v)
@@ -165,8 +168,8 @@ cdef inline void list_runs(Tile *t, bint merge=True) noexcept nogil:
     for i0 in range(s.n[0]):
         for i1 in range(s.n[1]):
             for i2 in range(s.n[2]):
-                t.run_a[t.runs] = i0 * s.a[0] + i1 * s.a[1] + i2 * s.a[2]
-                t.run_b[t.runs] = i0 * s.b[0] + i1 * s.b[1] + i2 * s.b[2]
+                t.run[t.runs].a = i0 * s.a[0] + i1 * s.a[1] + i2 * s.a[2]
+                t.run[t.runs].b = i0 * s.b[0] + i1 * s.b[1] + i2 * s.b[2]
                 t.runs += 1
 
 
