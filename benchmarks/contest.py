@@ -1,6 +1,7 @@
 """One operation in several libraries: checked to give the same values, timed in turn, put into rows of a table.
 
-Contenders are a dict from name to a function without arguments; those named in OWN are cyconv's layouts.
+Contenders are a dict from name to a function without arguments; those named in OWN are cyconv's layouts. With
+" out" behind its name a layout writes into an array that exists, as some rivals do.
 """
 
 from timing import OtherWork, copy_bandwidth, fma_peak, interleaved, peak_memory  # isort: skip: sets up the threads
@@ -52,7 +53,7 @@ class Contest:
 
     def check(self, calls, what, is_last):
         """Every contender computes the same values; some leave out later parts of the result."""
-        found = {name: parts(call(), name == "channels_last" and is_last) for name, call in calls.items()}
+        found = {name: parts(call(), name.startswith("channels_last") and is_last) for name, call in calls.items()}
         expected = next(iter(found.values()))
         for name, arrays in found.items():
             for array, own in zip(arrays, expected):
@@ -68,16 +69,19 @@ class Contest:
             times = interleaved(calls, self.options.rounds)
         memory = {name: peak_memory(calls[name]) for name in (*OWN, *PLAIN) if name in calls}
         own = {name: times.pop(name) for name in OWN if name in times}
-        best = min((name for name in times if name not in PLAIN), key=times.get, default=None)
+        in_place = {name: times.pop(f"{name} out", own[name]).seconds for name in own}
         new = []
         for layout, (seconds, spread) in own.items():
             gflops, gbs = shape.flops / seconds / 1e9, n_bytes / seconds / 1e9
+            ratios = {name: time.seconds / (in_place[layout] if name in rivals.IN_PLACE else seconds)
+                      for name, time in times.items()}
+            best = min((name for name in times if name not in PLAIN), key=ratios.get, default=None)
             new.append({
                 "benchmark": self.benchmark, "name": shape.name, "shape": str(shape), "pass": which, "layout": layout,
                 "dtype": dtype.name, "threads": self.threads, "isa": self.isa, "seconds": seconds, "spread": spread,
                 "gflops": gflops, "fma_share": gflops / self.peaks[dtype.name], "gbs": gbs, "copy_share": gbs / copy,
-                "rivals": {name: time._asdict() for name, time in times.items()}, "best": best,
-                "ratio": times[best].seconds / seconds if best else None, "memory": memory[layout],
+                "rivals": {name: time._asdict() | {"ratio": ratios[name]} for name, time in times.items()},
+                "best": best, "ratio": ratios.get(best), "seconds_out": in_place[layout], "memory": memory[layout],
                 "memory_plain": next((memory[name] for name in PLAIN if name in memory), None),
                 "others": others.share})
             report.print_row(new[-1], rivals.NAMES)

@@ -23,9 +23,11 @@ def ours(shape, x, weight, bias, grad, layout, n_threads):
     if layout == "channels_last":
         x, grad = (np.ascontiguousarray(np.moveaxis(array, 1, -1)) for array in (x, grad))
     keywords = shape.options | {"data_format": layout, "n_threads": n_threads}
+    out = np.empty_like(grad)
     return (lambda: forward(x, weight, bias, **keywords),
             lambda: grad_input(grad, weight, x.shape, **keywords),
-            lambda: backward(grad, x, weight, needs=("weight", "bias"), **keywords)[1:])
+            lambda: backward(grad, x, weight, needs=("weight", "bias"), **keywords)[1:],
+            lambda: forward(x, weight, bias, out=out, **keywords))
 
 
 def contenders(shape, dtype, n_threads):
@@ -33,7 +35,10 @@ def contenders(shape, dtype, n_threads):
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(size).astype(dtype)
               for size in (shape.x_shape, shape.weight_shape, (shape.k,), shape.y_shape)]
-    found = {layout: ours(shape, *arrays, layout, n_threads) for layout in ("channels_first", "channels_last")}
+    found = {}
+    for layout in ("channels_first", "channels_last"):
+        *found[layout], in_place = ours(shape, *arrays, layout, n_threads)
+        found[f"{layout} out"] = [in_place]
     found |= rivals.torch_conv(shape, *arrays)
     found |= rivals.prepared_conv(shape, *arrays[:3], n_threads)
     found["numpy"] = rivals.Im2col(shape).calls(*arrays)

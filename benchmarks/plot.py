@@ -113,8 +113,9 @@ def peak(rows, path):
     own = fastest([row for row in rows if row["pass"] == "forward" and row["best"]])
     names = sorted(own, key=lambda name: -own[name]["fma_share"])
     shares = [100 * own[name]["fma_share"] for name in names]
+    factors = [row["seconds"] / row["rivals"][row["best"]]["seconds"] for row in map(own.get, names)]
     figure, axes = plt.subplots(figsize=(8, 1.4 + 0.17 * len(names)), layout="constrained")
-    pairs(axes, names, rows, shares, [share / own[name]["ratio"] for name, share in zip(names, shares)],
+    pairs(axes, names, rows, shares, [share * factor for share, factor in zip(shares, factors)],
           "% of the processor's fused multiply-adds", ("cyconv", "best rival"))
     axes.set_xlim(left=0)
     finish(figure, rows, "Convolution forward: share of the processor's peak, faster layout of each", path)

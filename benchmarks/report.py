@@ -79,7 +79,7 @@ def print_row(row, names):
     def number(value, spec):
         return " " * int(spec.split(".")[0]) if value is None else f"{value:{spec}}"
 
-    ratios = [row["rivals"][name]["seconds"] / row["seconds"] if name in row["rivals"] else None for name in names]
+    ratios = [row["rivals"][name]["ratio"] if name in row["rivals"] else None for name in names]
     memory = [row[key] and row[key] / 1e6 for key in ("memory", "memory_plain")]
     print(f"{row['name']:15} {row['dtype'][5:]:2} {row['pass']:11} {row['layout'].split('_')[-1]:6} "
           f"{row['seconds'] * 1e6:9.1f} {row['spread']:6.0%} {row['gflops']:8.1f} {row['fma_share']:5.0%} "

@@ -2,8 +2,9 @@
 
 PyTorch takes contiguous arrays ("torch first") and channels-last ones ("torch last"). ONNX Runtime and
 OpenVINO run a prepared model of one operation: their weights are packed beforehand and their results go
-to an array that exists already, which cyconv and PyTorch do in every call. NumPy stands for what is
-written by hand: im2col, one matrix product of BLAS, and loops over the taps for the way back.
+to an array that exists already. So do cyconv's where it is compared with them, if the operation has out=.
+NumPy stands for what is written by hand: im2col, one matrix product of BLAS, and loops over the taps for
+the way back.
 """
 
 from importlib import import_module
@@ -28,6 +29,9 @@ scipy = installed("scipy.signal") and installed("scipy")
 
 NAMES = [name for name, module in (("torch first", torch), ("torch last", torch), ("onnxruntime", onnxruntime),
                                    ("openvino", openvino), ("opencv", cv2)) if module] + ["numpy", "scipy"]
+
+
+IN_PLACE = ("onnxruntime", "openvino")      # those whose result is an array that exists
 
 
 def use_threads(n_threads):
