@@ -59,7 +59,8 @@ def test_each_question_has_a_chart(scripts, tmp_path, monkeypatch):
     """Of rows as the other scripts write them; files small enough for a repository."""
     pytest.importorskip("matplotlib")
     common = {"threads": 1, "dtype": "float32", "isa": "avx2", "best": "torch first", "seconds": 1e-3,
-              "rivals": {"torch first": {"seconds": 2e-3}}, "fma_share": 0.5, "memory": 4e6, "memory_plain": 9e6, "rate": 100.0}
+              "rivals": {"torch first": {"seconds": 2e-3}}, "fma_share": 0.5, "memory": 4e6, "memory_plain": 9e6,
+              "rate": 100.0}
     rows = [common | {"benchmark": benchmark, "name": name, "shape": f"shape of {name}", "pass": which,
                       "layout": layout, "ratio": ratio, "batch": batch}
             for benchmark, passes in (("conv", ("forward", "grad input")), ("pool", ("max", "avg back")),
