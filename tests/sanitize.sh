@@ -46,8 +46,9 @@ rm -f undefined* log.*
 export PYTHONPATH=$work/src OMP_WAIT_POLICY=passive PYTHONMALLOC=malloc
 library() { gcc -print-file-name="$1"; }
 
-address() {     # reports of undefined behaviour go to files: pytest captures what processes of its tests print
-    ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+address() {     # Undefined behaviour goes to files, for pytest captures what processes of its tests print; a
+    # large quarantine of freed memory would pass for growth.
+    ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=16 \
         UBSAN_OPTIONS=print_stacktrace=1:log_path=$work/undefined \
         LD_PRELOAD="$(library libasan.so) $(library libubsan.so)" "$python" "$@"
     if compgen -G "$work/undefined*" > /dev/null; then cat "$work"/undefined*; exit 1; fi

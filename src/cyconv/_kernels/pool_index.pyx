@@ -147,7 +147,7 @@ cdef inline Py_ssize_t count_outside(const int64_t *index, Py_ssize_t n, Py_ssiz
     """How many are neither NO_CELL nor a cell of the plane."""
     cdef Py_ssize_t i, count = 0
     for i in range(n):
-        count += <uint64_t>(index[i] - NO_CELL) > <uint64_t>plane
+        count += <uint64_t>index[i] - <uint64_t>NO_CELL > <uint64_t>plane
     return count
 
 

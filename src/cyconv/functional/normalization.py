@@ -232,7 +232,7 @@ def channel_values(function, n_channels, mean, var, weight, bias, eps):
     for name, value in (("mean", mean), ("var", var), ("weight", weight), ("bias", bias)):
         array = _arrays.as_array(function, name, value)
         check_shape(function, name, array, (n_channels,))
-        arrays.append(np.ascontiguousarray(array, np.float64))
+        arrays.append(np.require(array, np.float64, "CA"))
     mean, var, weight, bias = arrays
     if (var < 0).any():
         raise ValueError(f"{function}: var must be >= 0, got {var.min()}")
