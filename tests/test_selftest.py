@@ -75,3 +75,7 @@ def test_seconds_are_shared_and_unknown_names_refused(capsys):
     with pytest.raises(SystemExit) as status:
         __main__.main(["selftest", "dance"])
     assert status.value.code == 2 and "no check 'dance'; there are exact" in capsys.readouterr().err
+    for option, value in (("--seconds", "nan"), ("--seconds", "-5"), ("--seed", "-1")):
+        with pytest.raises(SystemExit):
+            __main__.main(["selftest", "exact", option, value])
+        assert f"{option}: must be a number of at least 0, got {value}" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from importlib.util import find_spec
+from math import inf
 
 import cyconv
 from cyconv import selftest
@@ -27,6 +28,18 @@ def check_named(name):
     return name
 
 
+def not_negative(kind):
+    """A parser of numbers of that kind."""
+    def parse(text):
+        value = kind(text)
+        if not 0 <= value < inf:
+            raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text}")
+        return value
+
+    parse.__name__ = kind.__name__
+    return parse
+
+
 def add_selftest(commands):
     command = commands.add_parser("selftest", help="prove every promise on this machine, in about a minute",
                                   description="Prove every promise on this machine. Each check prints its figures, "
@@ -34,9 +47,10 @@ def add_selftest(commands):
                                   "catches. The exit status is not 0 if anything fails.")
     command.add_argument("names", metavar="NAME", nargs="*", type=check_named,
                          help=f"checks to run, all by default: {', '.join(selftest.CHECKS)}")
-    command.add_argument("--seconds", type=float, default=60.0, metavar="S",
+    command.add_argument("--seconds", type=not_negative(float), default=60.0, metavar="S",
                          help="time for all together, beside the controls; 0 tries one case of each (default 60)")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the first case (default 0)")
+    command.add_argument("--seed", type=not_negative(int), default=0, metavar="N",
+                         help="seed of the first case (default 0)")
 
 
 def main(arguments=None):

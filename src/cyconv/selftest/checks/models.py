@@ -135,9 +135,10 @@ class Evil:
 
 
 def damaged_file(rng, number):
-    data = rng.choice(files())
-    change = (plant_pickle, shrink_array)[number] if number < 2 else rng.choice(
+    always = plant_pickle, shrink_array, lose_classes      # for each planted fault something that meets it
+    change = always[number] if number < len(always) else rng.choice(
         (damage_bytes, damage_bytes, damage_entry, damage_document, damage_document, damage_document, shrink_array))
+    data = files()[0] if change is lose_classes else rng.choice(files())
     if change is damage_bytes:
         return damage_bytes(rng, data), change.__name__
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -192,9 +193,7 @@ def damage_entry(rng, entries):
 def shrink_array(rng, entries):
     """An array of one element, or of no size that a file could have."""
     name = rng.choice(arrays_of(entries))
-    stream = io.BytesIO()
-    np.save(stream, np.zeros((1,), rng.choice(("<f4", "<f8", "<i8", "<U1"))))
-    content = stream.getvalue()
+    content = saved(np.zeros((1,), rng.choice(("<f4", "<f8", "<i8", "<U1"))))
     if rng.random() < 0.3:
         huge = f"'shape': ({rng.choice((2**31, 2**40, 10**30, -1, 0))},)".encode()
         content = content.replace(b"'shape': (1,)" + b" " * (len(huge) - 13), huge)
@@ -202,9 +201,18 @@ def shrink_array(rng, entries):
 
 
 def plant_pickle(rng, entries):
+    entries[rng.choice(arrays_of(entries))] = saved(np.array([Evil()] * rng.randint(1, 3), object))
+
+
+def lose_classes(rng, entries):
+    """Fewer classes than outputs."""
+    entries["fitted.classes_.npy"] = saved(np.array(["a"]))
+
+
+def saved(array):
     stream = io.BytesIO()
-    np.save(stream, np.array([Evil()] * rng.randint(1, 3), object), allow_pickle=True)
-    entries[rng.choice(arrays_of(entries))] = stream.getvalue()
+    np.save(stream, array, allow_pickle=True)
+    return stream.getvalue()
 
 
 def damage_document(rng, entries):
