@@ -188,6 +188,7 @@ def main():
     parser.add_argument("what", choices=("geometry", "kernels"))
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--skip", type=int, default=0, help="so many that an earlier run tried")
     parser.add_argument("--only", default="", help="pattern of file names")
     options = parser.parse_args()
     results = dict.fromkeys(("killed", "survived", "invalid", "the same code"), 0)
@@ -195,7 +196,8 @@ def main():
         tree = Tree(Path(folder))
         drawn = mutants(options.what, options.only, options.count, options.seed)
         # Those of one module one after the other, for a module in the tree is that of its last mutant.
-        for number, mutant in enumerate(sorted(drawn, key=lambda m: (m.group.files, m.module))):
+        in_turn = list(enumerate(sorted(drawn, key=lambda m: (m.group.files, m.module))))
+        for number, mutant in in_turn[options.skip:]:
             result = tree.verdict(mutant)
             results[result] += 1
             row, column, old, new = mutant.change
