@@ -235,6 +235,17 @@ def test_training_goes_on_from_a_checkpoint_with_the_same_bits(kind, tmp_path):
         quick(kind).set_callbacks(Checkpoint(3)).fit(DATA, LABELS)
 
 
+@pytest.mark.parametrize(("folder", "changes", "error", "message"), [
+    ("no", {}, FileNotFoundError, "Checkpoint: there is no folder '.*no'"),
+    ("", {"random_state": np.random.RandomState(0)}, TypeError, "save: parameters.random_state is RandomState"),
+])
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_training(folder, changes, error, message, tmp_path):
+    snapshots = Snapshots()
+    with pytest.raises(error, match=message):
+        quick(**changes).set_callbacks(snapshots, Checkpoint(tmp_path / folder / "model", 3)).fit(DATA, LABELS)
+    assert snapshots.estimators == []
+
+
 # ---------------------------------------------------------------- interruption
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals from one thread to another")

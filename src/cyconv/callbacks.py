@@ -3,9 +3,11 @@
 They are attached by ``estimator.set_callbacks(...)`` and see the epochs of `fit`, not those of `partial_fit`.
 """
 
+import os
 from copy import copy
 
 from ._archive import as_path
+from ._plain import encode
 
 __all__ = ["Checkpoint", "Snapshots"]
 
@@ -106,7 +108,10 @@ class Checkpoint(EpochCallback):
 
     def setup(self, estimator, context):
         super().setup(estimator, context)
-        as_path("Checkpoint", self.path)
+        folder = os.path.dirname(os.path.abspath(as_path("Checkpoint", self.path)))
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"Checkpoint: there is no folder {folder!r}")
+        encode(estimator.get_params(deep=False), "parameters", {})      # refuses now what cannot be saved
 
     def look(self, estimator):
         """Save it."""
