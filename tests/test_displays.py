@@ -295,7 +295,7 @@ def test_displays_refuse_names_that_are_not_there():
         FeatureMapDisplay.from_estimator(model, x[:1], layers=["conv7"])
     with pytest.raises(ValueError, match="method must be one of 'gradient', 'grad_cam', 'occlusion', got 'magic'"):
         SaliencyDisplay.from_estimator(model, x[:1], method="magic")
-    with pytest.raises(ValueError, match="target must be one of left, middle, right, got 'up'"):
+    with pytest.raises(ValueError, match="target must be one of 'left', 'middle', 'right', got 'up'"):
         SaliencyDisplay.from_estimator(model, x[:1], target="up")
 
 

@@ -112,7 +112,7 @@ def test_layers_that_cannot_be_are_named(value, message):
 
 
 @pytest.mark.parametrize(("last", "warns"), [
-    ([Dense(7)], True), ([Dense(10), layers.Sigmoid()], True), ([Dense(10), ReLU()], True),
+    ([Dense(7)], True), ([Dense(10), layers.Sigmoid()], True), ([Dense(10), ReLU()], True), ([Dense(1), Tanh()], True),
     ([Dense(7), ReLU()], False), ([ReLU()], False), ([Dense(10)], False), ([], False),
 ])
 def test_outputs_with_another_layer_behind_them_are_a_warning(last, warns, recwarn):

@@ -48,7 +48,7 @@ def architecture_of(estimator, shape, n_outputs):
         what = f"The 'layers' parameter of {type(estimator).__name__}"
         if isinstance(last, Softmax):
             raise ValueError(f"{what}: leave out the last layer, {name!r}, Softmax: the estimator adds the layer of "
-                             "outputs behind it, and the loss and predict_proba have the softmax")
+                             "outputs behind it, and where probabilities are due, the loss and predict_proba make them")
         if "output" in dict(estimator.layers):
             raise ValueError(f"{what}: 'output' is the name of the layer Dense({n_outputs}) that is added; call yours "
                              f"otherwise, or end with a Dense({n_outputs}) of your own")
@@ -63,10 +63,10 @@ def architecture_of(estimator, shape, n_outputs):
 
 
 def looks_like_output(layers, n_outputs):
-    """Whether the last of some layers was meant for outputs: a Dense, or a function of as many units as there are."""
+    """Whether the last of some layers was meant for outputs: a Dense, or a function of one unit or one for each."""
     before, last = [None, None, *layers][-2:]
     is_function = last is not None and type(last) in ACTIVATIONS.values()
-    return isinstance(last, Dense) or is_function and isinstance(before, Dense) and before.units == n_outputs
+    return isinstance(last, Dense) or is_function and isinstance(before, Dense) and before.units in (1, n_outputs)
 
 
 def as_tuple(sizes):

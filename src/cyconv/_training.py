@@ -91,8 +91,8 @@ def train_epoch(network, optimizer, samples, loss, *, scale, epoch, batch_size, 
         batch_loss, gradient = network.training_step(
             x, samples.targets[rows], weight, loss=loss, step=step, n_threads=n_threads)
         if float(alpha) > LARGEST * batch_total:
-            raise ValueError(f"the sample_weight of a batch adds up to {batch_total:.2g}, by which alpha={alpha} is "
-                             "divided; multiply sample_weight so that its mean is near 1")
+            raise ValueError(f"alpha={alpha} is divided by the weight of a batch, {batch_total:.2g}, and is too large "
+                             "for that; take a smaller alpha, or sample_weight with a mean near 1")
         l2 = alpha / batch_total
         if alpha:
             batch_loss += l2 / 2 * squares(network.weights)

@@ -26,8 +26,8 @@ class ConvNetClassifier(ClassifierMixin, ConvNet):
     random_state gives the same network for any number of threads.
 
     X need not be scaled: training multiplies it by the power of two that brings its root mean square
-    nearest to 1, and the weights of the trained network include that factor. Data far from zero are
-    better centred first.
+    nearest to 1, from 2**-100 to 2**100, and the weights of the trained network include that factor.
+    Data far from zero are better centred first.
 
     Parameters
     ----------

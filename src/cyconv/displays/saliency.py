@@ -146,5 +146,5 @@ def numbers_of(target, labels, outputs):
         return outputs.argmax(axis=1)
     known = list(range(outputs.shape[1])) if labels is None else labels.tolist()
     if target not in known:
-        raise ValueError(f"target must be one of {', '.join(map(str, known))}, got {target!r}")
+        raise ValueError(f"target must be one of {', '.join(map(repr, known))}, got {target!r}")
     return np.full(len(outputs), known.index(target))
