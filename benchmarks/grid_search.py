@@ -3,7 +3,8 @@
     python benchmarks/grid_search.py [--rounds N] [--samples N]
 
 joblib hands the images to its worker processes as a read-only memory map. "auto" leaves the estimator's n_jobs
-at None; the others set it. Settings take turns, medians of all rounds; the ratio is to the best of the others.
+at None; the others set it. Settings take turns in an order drawn anew, medians of all rounds; the ratio is to the
+best of the others.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def search(X, y, n_processes, n_threads):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5, help="repetitions (default 5)")
+    parser.add_argument("--rounds", type=int, default=15, help="repetitions (default 15)")
     parser.add_argument("--samples", type=int, default=4000, help="images of 28 x 28 (default 4000)")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -41,9 +42,8 @@ def main():
     y = rng.integers(0, 10, options.samples)
     seconds = {name: [] for name in SETTINGS}
     search(X[:200], y[:200], 2, None)       # starts the worker processes
-    for number in range(options.rounds):
-        for place in range(len(SETTINGS)):                      # another one is first in every round
-            name = list(SETTINGS)[(place + number) % len(SETTINGS)]
+    for _ in range(options.rounds):
+        for name in rng.permutation(list(SETTINGS)):    # the first search after those of one process wakes workers
             seconds[name].append(search(X, y, *SETTINGS[name]))
     medians = {name: float(np.median(values)) for name, values in seconds.items()}
     own, *others = medians.values()
