@@ -149,7 +149,7 @@ class Tree:
 
     def passes(self, group):
         files = [f"tests/test_{test}.py" for test in group.tests.split()]
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
+        command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *files]
         return not subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True,
                                   preexec_fn=limit).returncode
 

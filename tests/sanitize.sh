@@ -60,7 +60,7 @@ races() {
 }
 
 case $kind in
-    address) address -m pytest -p no:cacheprovider -q -s --ignore tests/test_packaging.py "$@" ;;
+    address) address -m pytest -n 0 -p no:cacheprovider -q -s --ignore tests/test_packaging.py "$@" ;;
     fuzz) address -m cyconv selftest exact grad arrays guard hostile indices nan models --seconds "${1:-240}" ;;
     thread)
         races disjoint

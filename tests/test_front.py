@@ -108,7 +108,7 @@ def test_known_calls_of_other_arrays_give_what_they_give_when_new(name, dtype, i
         assert_same(CALLS[name](*given), expected)
 
 
-@pytest.mark.parametrize("name", set(CALLS) - {"separable", "conv_into"})
+@pytest.mark.parametrize("name", sorted(set(CALLS) - {"separable", "conv_into"}))
 def test_second_call_is_not_checked_again(name, checked):
     arrays = arrays_for(np.float32)
     CALLS[name](*arrays)
