@@ -114,6 +114,14 @@ def test_a_diverged_fit_names_y():
         quick(learning_rate_init=1e20, solver="sgd").fit(X, Y)
 
 
+@pytest.mark.parametrize(("target", "message"), [
+    ("1.5", "not compatible with arrays of bytes/strings"), (None, "Input y contains NaN"), (1 + 2j, "Complex data"),
+])
+def test_targets_that_are_no_numbers_are_named(target, message):
+    with pytest.raises(ValueError, match=message):
+        quick().fit(X, np.array([target] * len(X)))
+
+
 def test_huber_is_less_moved_by_outliers():
     y = Y.copy()
     y[:450:15] += 50
