@@ -66,6 +66,11 @@ cdef inline int max_p(int V) noexcept nogil:
     return min(MAX_P, ACCUMULATORS // V) if V > 1 else MAX_P_1
 
 
+cdef inline int most_scalars(int V) noexcept nogil:
+    """Of any tile there is: a last block of samples that has no second one takes the tiles of two vectors with one."""
+    return max_p(2) if V > 1 else max(max_p(1), max_p(2))
+
+
 cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t, const real *a, const real *b, real *out) noexcept nogil:
     # GCC unrolls the loops over P, and so keeps the accumulators in registers from their start to
     # their end, only inside another loop and without branches: hence count, ZEROS and the steps of 0.
@@ -117,14 +122,14 @@ cdef inline void tile_of_width(const int V, int P, Py_ssize_t count, const Tile 
     elif P == 4: tile(4, V, count, t, a, b, out)
     elif P == 5: tile(5, V, count, t, a, b, out)
     elif P == 6: tile(6, V, count, t, a, b, out)
-    elif P == 7 and P <= max_p(V): tile(7, V, count, t, a, b, out)
-    elif P == 8 and P <= max_p(V): tile(8, V, count, t, a, b, out)
-    elif P == 9 and P <= max_p(V): tile(9, V, count, t, a, b, out)
-    elif P == 10 and P <= max_p(V): tile(10, V, count, t, a, b, out)
-    elif P == 11 and P <= max_p(V): tile(11, V, count, t, a, b, out)
-    elif P == 12 and P <= max_p(V): tile(12, V, count, t, a, b, out)
-    elif P == 13 and P <= max_p(V): tile(13, V, count, t, a, b, out)
-    elif P == 14 and P <= max_p(V): tile(14, V, count, t, a, b, out)
+    elif P == 7 and P <= most_scalars(V): tile(7, V, count, t, a, b, out)
+    elif P == 8 and P <= most_scalars(V): tile(8, V, count, t, a, b, out)
+    elif P == 9 and P <= most_scalars(V): tile(9, V, count, t, a, b, out)
+    elif P == 10 and P <= most_scalars(V): tile(10, V, count, t, a, b, out)
+    elif P == 11 and P <= most_scalars(V): tile(11, V, count, t, a, b, out)
+    elif P == 12 and P <= most_scalars(V): tile(12, V, count, t, a, b, out)
+    elif P == 13 and P <= most_scalars(V): tile(13, V, count, t, a, b, out)
+    elif P == 14 and P <= most_scalars(V): tile(14, V, count, t, a, b, out)
 
 
 cdef void run_tiles(int P, int V, Py_ssize_t count, const Tile *t, const real *a, const real *b, real *out) noexcept nogil:
