@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# Runs cyconv under a sanitizer, in a copy of this tree, without suppressions:
+# Runs cyconv under a sanitizer, without suppressions, or with other vectors, in a copy of this tree:
 #
 #   tests/sanitize.sh address [PYTEST ARGUMENTS]   the test suite under AddressSanitizer and UndefinedBehaviorSanitizer
 #   tests/sanitize.sh fuzz [SECONDS]               under the same, the checks of `python -m cyconv selftest` that fuzz
 #   tests/sanitize.sh thread                       ThreadSanitizer on a build without OpenMP, whose runtime it does
 #                                                  not know; Python threads share arrays and estimators
 #   tests/sanitize.sh valgrind                     uninitialised reads in the kernels, a small subset
+#   tests/sanitize.sh wide [PYTEST ARGUMENTS]      vectors as long as those of AVX-512, made of shorter ones: the suite
+#                                                  and the published hash, where no processor has AVX-512
 #
 # The kernels are built for AVX2, or as CYCONV_BUILD says (see setup.py). A folder SANITIZED keeps the copy and its
-# build for the next run of the same kind, `address` and `fuzz` being one. Needs GCC, the test extra, and for the last
-# one valgrind. Results are in docs/campaigns.md.
+# build for the next run of the same kind, `address` and `fuzz` being one. Needs GCC, the test extra, and valgrind where
+# it is called. Results are in docs/campaigns.md.
 set -euo pipefail
 
-kind=${1:?address, fuzz, thread or valgrind}
+kind=${1:?address, fuzz, thread, valgrind or wide}
 shift
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python}
@@ -28,6 +30,7 @@ case $kind in     # flags after those of setup.py win; Python's own -fwrapv woul
         flags="-O1 -g1 -fno-omit-frame-pointer -fno-wrapv -fsanitize=address,undefined -fno-sanitize=null,object-size" ;;
     thread) flags="-O1 -g1 -fno-openmp -fsanitize=thread" ;;
     valgrind) flags="-O1 -g1" ;;
+    wide) flags="-O1 -fexpensive-optimizations -DCYCONV_WIDE" ;;
     *) echo "unknown: $kind" >&2; exit 2 ;;
 esac
 if [ "$(cat "$work/built" 2>&1)" != "$flags" ]; then
@@ -77,5 +80,9 @@ case $kind in
         if grep -A 3 -h "uninitialised\|Invalid read\|Invalid write" "$work"/log.* | grep -E "(at|by) .*_kernels"; then
             exit 1
         fi
+        ;;
+    wide)
+        "$python" -m cyconv selftest exact hash batch nan
+        "$python" -m pytest -p no:cacheprovider -q --ignore tests/test_packaging.py "$@"
         ;;
 esac

@@ -8,6 +8,12 @@
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
+#ifdef CYCONV_WIDE /* vectors as long as those of AVX-512 without it: tests see on any processor what it computes */
+#undef __AVX512F__
+#undef __AVX2__
+#undef __AVX__
+#undef __SSE2__
+#endif
 
 #ifdef CYCONV_FLOAT64
 typedef double real;
@@ -19,7 +25,7 @@ typedef float real;
 
 /* ACCUMULATORS vectors stay in registers together with two weight vectors and one scalar,
    PRODUCTS together with four vectors and one more. SAMPLES of a block fill whole vectors. */
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(CYCONV_WIDE)
 #define VECTOR_BYTES 64
 #define ACCUMULATORS 28
 #define PRODUCTS 24
@@ -348,11 +354,11 @@ static inline whole load_bytes(const uint8_t *p)
     __m128i bytes = _mm_setzero_si128();
     memcpy(&bytes, p, LANES);
 #endif
-#if LANES == 16
+#if defined(__AVX512F__) && LANES == 16
     v = (whole)_mm512_cvtepu8_epi32(bytes);
 #elif defined(__AVX512F__)
     v = (whole)_mm512_cvtepu8_epi64(bytes);
-#elif LANES == 8
+#elif defined(__AVX2__) && LANES == 8
     v = (whole)_mm256_cvtepu8_epi32(bytes);
 #elif defined(__AVX2__)
     v = (whole)_mm256_cvtepu8_epi64(bytes);
@@ -368,7 +374,7 @@ static inline whole load_bytes(const uint8_t *p)
 static inline void store_bytes(uint8_t *p, whole v, long n)
 {
     uint8_t bytes[16];
-#if LANES == 16
+#if defined(__AVX512F__) && LANES == 16
     _mm_storeu_si128((__m128i *)bytes, _mm512_cvtepi32_epi8((__m512i)v));
 #elif defined(__AVX512F__)
     _mm_storeu_si128((__m128i *)bytes, _mm512_cvtepi64_epi8((__m512i)v));
