@@ -93,7 +93,7 @@ cdef void block_sum(const Conv *cv, Plan *plan) noexcept nogil:
     plan.n_blocks = ceil_div(cv.n_sum, plan.channels)
     for i in range(2, -1, -1):
         plan.taps[i] = min(cv.axis[i].n_taps, left)
-        left = left // plan.taps[i] if plan.taps[i] == cv.axis[i].n_taps else 1
+        left //= plan.taps[i]
         plan.n_blocks *= ceil_div(cv.axis[i].n_taps, plan.taps[i])
 
 
