@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.metrics import r2_score
 
@@ -120,6 +121,11 @@ def test_a_diverged_fit_names_y():
 def test_targets_that_are_no_numbers_are_named(target, message):
     with pytest.raises(ValueError, match=message):
         quick().fit(X, np.array([target] * len(X)))
+
+
+def test_sparse_targets_are_those_of_the_dense_array():
+    two = (TWO > 1).astype(float)
+    assert np.array_equal(weights(quick(max_iter=2).fit(X, csr_array(two))), weights(quick(max_iter=2).fit(X, two)))
 
 
 def test_huber_is_less_moved_by_outliers():

@@ -13,7 +13,7 @@ from copy import deepcopy
 import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import (
     _check_feature_names_in,
@@ -211,9 +211,7 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
 
     def _checked(self, rows, y, is_first):
         X, y = validate_data(self, rows, y, dtype=FLOATS, order="C", reset=is_first, multi_output=True)
-        if self._y_is_numeric:
-            y = check_array(y, dtype="numeric", ensure_2d=False, input_name="y", estimator=self)
-        return X, _held_out.without_single_column(y)
+        return X, _held_out.checked_targets(self, y)
 
     def _check_augment(self, n_axes):
         try:

@@ -26,9 +26,7 @@ def given(estimator, X, y, weight, shape):
     with errors_naming("X_val"):
         X = np.require(estimator._rows(X), requirements="C")
     with errors_naming("y_val"):
-        y = without_single_column(check_array(
-            y, accept_sparse="csr", ensure_2d=False, dtype="numeric" if estimator._y_is_numeric else None,
-            input_name="y", estimator=estimator))
+        y = checked_targets(estimator, y)
         if len(y) != len(X):
             raise ValueError(f"expected {len(X)} samples as in X_val, got {len(y)}")
         if y.shape[1:] != shape:
@@ -84,6 +82,13 @@ def accepts_weight(scorer):
     if hasattr(scorer, "_accept_sample_weight"):
         return scorer._accept_sample_weight()
     return "sample_weight" in signature(scorer).parameters
+
+
+def checked_targets(estimator, y):
+    """y, also as a sparse array, of one or two dimensions; of a regressor, numbers."""
+    return without_single_column(check_array(
+        y, accept_sparse="csr", ensure_2d=False, dtype="numeric" if estimator._y_is_numeric else None,
+        input_name="y", estimator=estimator))
 
 
 def without_single_column(y):
