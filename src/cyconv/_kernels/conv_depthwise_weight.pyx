@@ -5,7 +5,9 @@
 #
 # LANES channels of a chunk of outputs are packed as [n, o, c], those of x with their zero border; a tile
 # then adds to up to 9 taps at once. The order of a sum is that of conv_weight.pyx: all outputs of a slot,
-# then the slots in a tree. Threads share out slots, blocks of channels and, where these are few, tiles.
+# then the slots in a tree. Threads share out slots and units, which are blocks of channels or, where these
+# are few, some tiles of a block. A thread goes through its units step by step of the outputs, as their
+# channels may share lines of cache.
 
 cdef enum:
     MAX_TAPS = 9               # of a tile: 9 chains of additions keep the FMA units busy
@@ -13,7 +15,8 @@ cdef enum:
 cdef struct DepthGradient:
     Gradient g                           # as of LANES groups with dy and dw of one of their kernels
     Py_ssize_t kernels, blocks           # kernels of a channel, blocks of channels
-    Py_ssize_t tiles, tile_parts         # of the taps; tasks that share them
+    Py_ssize_t tiles, tile_parts         # of the taps; units that share them
+    Py_ssize_t unit_parts                # tasks that share the units of a slot
     Py_ssize_t block_sums                # reals of one block in one slot
 
 
@@ -59,16 +62,6 @@ cdef void run_tap_tile(int P, const Tile *t, const real *x, const real *dy, real
     elif P == 9: tap_tile(9, t, x, dy, sums)
 
 
-cdef inline Py_ssize_t tap_offset(const Gradient *g, const View *view, Py_ssize_t index, Py_ssize_t *tap) noexcept nogil:
-    cdef Py_ssize_t offset = 0
-    cdef int i
-    for i in range(2, -1, -1):
-        tap[i] = index % g.axis[i].n_taps
-        index //= g.axis[i].n_taps
-        offset += tap[i] * view.tap[i]
-    return offset
-
-
 cdef void add_tap_tiles(const DepthGradient *d, Py_ssize_t first, Py_ssize_t last, const Box *box, const View *view,
                         Py_ssize_t x_size, const real *dy, bint finite, real *sums) noexcept nogil:
     """Add the products of a chunk to the tiles first .. last."""
@@ -106,33 +99,35 @@ cdef void add_tap_tiles(const DepthGradient *d, Py_ssize_t first, Py_ssize_t las
             run_tap_tile(1, &t, x, e, sums + p * LANES)
 
 
-cdef void sum_block(const DepthGradient *d, Py_ssize_t block, Py_ssize_t slot, Py_ssize_t first, Py_ssize_t last,
-                    real *sums, real *scratch) noexcept nogil:
-    """sums[tap, c] of the tiles first .. last and, after all taps, sums[c] of the bias, over the chunks of a slot."""
+cdef void add_to_unit(const DepthGradient *d, Py_ssize_t unit, const Box *outputs, real *sums, real *scratch) noexcept nogil:
+    """Add the products of some outputs to sums[tap, c] of a unit and, after all taps, to sums[c] of the bias."""
     cdef Gradient g = d.g
-    cdef Py_ssize_t kernel = block % d.kernels, c = first_channel(d, block), n = min(g.groups, <Py_ssize_t>LANES), chunk, i
-    cdef Py_ssize_t begin = part(g.n_taps, d.tiles, first), end = part(g.n_taps, d.tiles, last), x_size
+    cdef Py_ssize_t block = unit // d.tile_parts, c = first_channel(d, block), n = min(g.groups, <Py_ssize_t>LANES)
+    cdef Py_ssize_t last = last_tile(d, unit), x_size, i
     cdef const real *x = g.x + c * g.x_c
-    cdef const real *dy = g.dy + (c * d.kernels + kernel) * d.g.dy_c
-    cdef real bias[LANES]
+    cdef const real *dy = g.dy + (c * d.kernels + block % d.kernels) * d.g.dy_c
+    cdef real other[LANES]
     cdef real *cells = scratch + g.dy_size
     cdef bint finite
     cdef View view
-    cdef Box box
+    cdef Box box = outputs[0]
     g.dy_c *= d.kernels
-    memset(sums + begin * LANES, 0, (end - begin) * LANES * sizeof(real))
-    memset(bias, 0, sizeof(bias))
-    for chunk in range(part(g.n_chunks, g.slots, slot), part(g.n_chunks, g.slots, slot + 1)):
-        gradient_box(&g, chunk, &box)
-        finite = pack_dy(&g, dy, n, &box, scratch, bias)
-        box.n_channels = n
-        x_size = scratch_size(g.axis, &box, CHANNELS_ADJACENT)
-        for i in range(box.n_samples):
-            view_in_scratch(g.axis, x + (box.sample + i) * g.x_n, g.x_c, &box, CHANNELS_ADJACENT, True, cells + i * x_size, &view)
-        view.data = cells
-        add_tap_tiles(d, first, last, &box, &view, x_size, scratch, finite, sums)
-    if last == d.tiles:
-        memcpy(sums + end * LANES, bias, sizeof(bias))
+    memset(other, 0, sizeof(other))
+    finite = pack_dy(&g, dy, n, &box, scratch, sums + g.n_taps * LANES if last == d.tiles else other)
+    box.n_channels = n
+    x_size = scratch_size(g.axis, &box, CHANNELS_ADJACENT)
+    for i in range(box.n_samples):
+        view_in_scratch(g.axis, x + (box.sample + i) * g.x_n, g.x_c, &box, CHANNELS_ADJACENT, True, cells + i * x_size, &view)
+    view.data = cells
+    add_tap_tiles(d, first_tile(d, unit), last, &box, &view, x_size, scratch, finite, sums)
+
+
+cdef inline Py_ssize_t first_tile(const DepthGradient *d, Py_ssize_t unit) noexcept nogil:
+    return part(d.tiles, d.tile_parts, unit % d.tile_parts)
+
+
+cdef inline Py_ssize_t last_tile(const DepthGradient *d, Py_ssize_t unit) noexcept nogil:
+    return part(d.tiles, d.tile_parts, unit % d.tile_parts + 1)
 
 
 cdef inline Py_ssize_t first_channel(const DepthGradient *d, Py_ssize_t block) noexcept nogil:
@@ -140,24 +135,23 @@ cdef inline Py_ssize_t first_channel(const DepthGradient *d, Py_ssize_t block) n
     return max(0, min(block // d.kernels * LANES, d.g.groups - LANES))
 
 
-cdef void put_block(const DepthGradient *d, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, real *sums) noexcept nogil:
-    """dw[k, tap] = sums[tap, c], and db, for the tiles first .. last."""
+cdef void put_block(const DepthGradient *d, Py_ssize_t block, real *sums) noexcept nogil:
+    """dw[k, tap] = sums[tap, c], and db."""
     cdef const Gradient *g = &d.g
-    cdef Py_ssize_t begin = part(g.n_taps, d.tiles, first), end = part(g.n_taps, d.tiles, last), c = first_channel(d, block)
+    cdef Py_ssize_t c = first_channel(d, block)
     cdef Py_ssize_t c_end = min(g.groups, (block // d.kernels + 1) * LANES), k, tap, s, r, lane
-    make_zeros_positive(sums + begin * LANES, (end - begin + (last == d.tiles)) * LANES)
+    make_zeros_positive(sums, d.block_sums)
     for lane in range(block // d.kernels * LANES - c, c_end - c):
         k = (c + lane) * d.kernels + block % d.kernels
-        for tap in range(begin, end):
+        for tap in range(g.n_taps):
             s, r = tap % g.axis[2].n_taps, tap // g.axis[2].n_taps
             g.dw[k * g.dw_k + r // g.axis[1].n_taps * g.axis[0].w + r % g.axis[1].n_taps * g.axis[1].w + s * g.axis[2].w] = (
                 sums[tap * LANES + lane])
-        if g.db != NULL and last == d.tiles:
-            g.db[k] = sums[end * LANES + lane]
+        if g.db != NULL:
+            g.db[k] = sums[g.n_taps * LANES + lane]
 
 
 cdef void plan_depthwise_gradient(const Gradient *g, int n_threads, DepthGradient *d) noexcept nogil:
-    cdef Py_ssize_t tasks
     cdef Box box
     d.g = g[0]
     plan_gradient(&d.g, n_threads)
@@ -165,8 +159,9 @@ cdef void plan_depthwise_gradient(const Gradient *g, int n_threads, DepthGradien
     d.kernels = g.n_k
     d.blocks = ceil_div(g.groups, LANES) * d.kernels
     d.tiles = ceil_div(d.g.n_taps, MAX_TAPS)
-    tasks = d.blocks * d.g.slots
-    d.tile_parts = clip(ceil_div(n_threads, tasks), 1, d.tiles)
+    d.tile_parts = clip(ceil_div(n_threads, d.blocks * d.g.slots), 1, d.tiles)
+    d.unit_parts = clip(ceil_div(n_threads, d.g.slots), 1, d.blocks * d.tile_parts)
+    set_steps(&d.g, g.groups if g.x_c == 1 else 0)
     d.block_sums = (d.g.n_taps + 1) * LANES
     d.g.sums_size = d.blocks * d.block_sums
     gradient_box(&d.g, 0, &box)
@@ -176,10 +171,19 @@ cdef void plan_depthwise_gradient(const Gradient *g, int n_threads, DepthGradien
 
 
 cdef void depthwise_gradient_task(const DepthGradient *d, Py_ssize_t task, real *sums, real *scratch) noexcept nogil:
-    cdef Py_ssize_t part_of_tiles = task % d.tile_parts, block = task // d.tile_parts % d.blocks
-    cdef Py_ssize_t slot = task // d.tile_parts // d.blocks
-    cdef Py_ssize_t first = part(d.tiles, d.tile_parts, part_of_tiles), last = part(d.tiles, d.tile_parts, part_of_tiles + 1)
-    sum_block(d, block, slot, first, last, sums + slot * d.g.sums_size + block * d.block_sums, scratch)
+    """The sums of some units in one slot."""
+    cdef const Gradient *g = &d.g
+    cdef Py_ssize_t slot = task // d.unit_parts, units = d.blocks * d.tile_parts, chunk, unit, i
+    cdef Py_ssize_t first = part(units, d.unit_parts, task % d.unit_parts)
+    cdef Py_ssize_t last = part(units, d.unit_parts, task % d.unit_parts + 1)
+    cdef Box box, some
+    sums += slot * g.sums_size
+    for chunk in range(part(g.n_chunks, g.slots, slot), part(g.n_chunks, g.slots, slot + 1)):
+        gradient_box(g, chunk, &box)
+        for i in range(n_steps(g, &box)):
+            some = step_of(g, &box, i)
+            for unit in range(first, last):
+                add_to_unit(d, unit, &some, sums + unit // d.tile_parts * d.block_sums, scratch)
 
 
 cdef int run_depthwise_gradient(const Gradient *g, int n_threads) noexcept nogil:
@@ -190,18 +194,19 @@ cdef int run_depthwise_gradient(const Gradient *g, int n_threads) noexcept nogil
     cdef real *scratch
     cdef real *sums
     plan_depthwise_gradient(g, n_threads, &d)
-    tasks = d.tile_parts * d.blocks * d.g.slots
+    tasks = d.g.slots * d.unit_parts
     size = (d.g.dy_size + d.g.x_size + 2 * LANES + 63) // 64 * 64
     memory = <real *>malloc((d.g.slots * d.g.sums_size + n_threads * size + 128) * sizeof(real))
     if memory == NULL:
         return -1
     scratch = aligned(memory)
     sums = scratch + n_threads * size
+    memset(sums, 0, d.g.slots * d.g.sums_size * sizeof(real))
     for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
         for task in range(part(tasks, n_threads, i), part(tasks, n_threads, i + 1)):
             depthwise_gradient_task(&d, task, sums, scratch + i * size)
     sum_slots(d.g.slots, d.g.sums_size, sums)
     for i in range(d.blocks):
-        put_block(&d, i, 0, d.tiles, sums + i * d.block_sums)
+        put_block(&d, i, sums + i * d.block_sums)
     free(memory)
     return 0

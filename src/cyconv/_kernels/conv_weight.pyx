@@ -11,7 +11,11 @@
 # Order of a sum: all outputs of a slot in row-major order (n, o), then the slots in a balanced tree. Small
 # gradients have up to 16 slots, shared out to the threads; of large ones the threads share out blocks of
 # (output channels, channels), and each has 2 slots, for which rounding errors are half as large as with one.
-# Slots depend on shapes alone.
+# Slots depend on shapes alone. Loop nest of one block:
+#     chunk, step                    outputs, whose dy is packed
+#         tap
+#             panel                  V vectors of output channels
+#                 tile
 
 cdef enum:
     CHUNK = 512                # outputs whose dy is packed at once,
@@ -19,8 +23,9 @@ cdef enum:
     MAX_SLOTS = 16
     BLOCK_SLOTS = 2
     SLOT_ELEMENTS = 1 << 14    # largest gradient, in elements, that is worth slots
-    SUM_BYTES = 1 << 18        # sums of one block
+    SUM_BYTES = 1 << 18        # sums of one block and its dy
     MANY_CHANNELS = 7          # from here a tile holds one tap
+    X_BYTES = 1 << 17          # of channels that follow each other, for the outputs that are summed at once
 
 cdef struct Gradient:
     Axis axis[3]               # y: steps of dy, w: steps of dw
@@ -40,8 +45,15 @@ cdef struct Gradient:
     Py_ssize_t slots, block_slots        # shared out to the threads, or of each block
     Py_ssize_t n_chunks
     Py_ssize_t chunk[4]                  # samples, D, H, W of a chunk
-    Py_ssize_t blocks, block_channels    # channel blocks of a panel
+    Py_ssize_t blocks[2]                 # of panels and of channels: how many,
+    Py_ssize_t block_panels, block_channels      # and of how many each
+    Py_ssize_t step_axis, step           # of a chunk that is summed at once: part of this axis, all of the others
     Py_ssize_t sums_size, dy_size, x_size
+
+cdef struct WeightBlock:
+    # Of one group: panels of output channels times channels, whose weights are summed at once.
+    Py_ssize_t group, panel, n_panels, channel, n_channels
+    Py_ssize_t size                      # of one panel: sums[c, tap, k] and, after them, sums[k] of the bias
 
 
 cdef void plan_gradient(Gradient *g, int n_threads) noexcept nogil:
@@ -66,20 +78,75 @@ cdef void plan_gradient(Gradient *g, int n_threads) noexcept nogil:
     elements = g.groups * ceil_div(g.n_k, 32) * 32 * g.n_c * g.n_taps
     g.slots = min(MAX_SLOTS, g.n_chunks) if elements <= SLOT_ELEMENTS else 1
     g.block_slots = min(BLOCK_SLOTS, g.n_chunks) if g.slots == 1 else 1
-    g.blocks = 1
-    if g.slots == 1 and not many_taps(g):
-        g.blocks = clip(ceil_div(g.n_c * g.n_taps * g.width * <Py_ssize_t>sizeof(real), SUM_BYTES),
-                        min(g.n_c, ceil_div(n_threads, g.groups * g.panels)), g.n_c)
-    g.block_channels = ceil_div(g.n_c, g.blocks)
-    g.blocks = ceil_div(g.n_c, g.block_channels)
-    g.sums_size = (g.block_channels * g.n_taps + 1) * g.width
-    if g.slots > 1:
-        g.sums_size *= g.groups * g.panels
     g.dy_size = g.chunk[0] * g.chunk[1] * g.chunk[2] * g.chunk[3] * g.width
+    cut_weights(g, n_threads)
+    g.sums_size = g.block_panels * (g.block_channels * g.n_taps + 1) * g.width * (1 if g.slots == 1 else g.groups)
     g.x_size = 0
     if many_taps(g):
         gradient_box(g, 0, &box)
         g.x_size = g.chunk[0] * scratch_size(g.axis, &box, ANY_ORDER)
+    set_steps(g, g.block_channels if g.x_c == 1 and not g.in_blocks and not many_taps(g) else 0)
+
+
+cdef void set_steps(Gradient *g, Py_ssize_t channels) noexcept nogil:
+    """Cut the outermost axis of a chunk where ``channels`` follow each other: few of them are read at a time, and
+    all should stay in cache until the last ones have been."""
+    cdef Py_ssize_t size = channels * <Py_ssize_t>sizeof(real), i
+    g.step_axis = 0
+    while g.step_axis < 3 and g.chunk[g.step_axis] == 1:
+        g.step_axis += 1
+    g.step = g.chunk[g.step_axis]
+    for i in range(4):
+        size *= (1 if i == g.step_axis else g.chunk[i]) * (1 if i == 0 else g.axis[i - 1].stride)
+    if size > 0:
+        g.step = clip(X_BYTES // size, 1, g.step)
+
+
+cdef inline Py_ssize_t n_steps(const Gradient *g, const Box *box) noexcept nogil:
+    return ceil_div(box.n_samples if g.step_axis == 0 else box.n_out[g.step_axis - 1], g.step)
+
+
+cdef inline Box step_of(const Gradient *g, const Box *box, Py_ssize_t index) noexcept nogil:
+    """Part of the outputs of a chunk."""
+    cdef Box some = box[0]
+    cdef Py_ssize_t skip = index * g.step
+    if g.step_axis == 0:
+        some.sample += skip
+        some.n_samples = min(g.step, box.n_samples - skip)
+    else:
+        some.out[g.step_axis - 1] += skip
+        some.n_out[g.step_axis - 1] = min(g.step, box.n_out[g.step_axis - 1] - skip)
+    return some
+
+
+cdef void cut_weights(Gradient *g, int n_threads) noexcept nogil:
+    """Halve the longer side of a block until its sums and dy fit in cache and all threads have one.
+
+    A block packs its dy and copies its x, so both are read as often as there are blocks along the other side.
+    """
+    cdef Py_ssize_t most = SUM_BYTES // <Py_ssize_t>sizeof(real)
+    cdef bint fits
+    g.block_panels, g.block_channels = g.panels, g.n_c
+    while True:
+        g.blocks[0], g.blocks[1] = ceil_div(g.panels, g.block_panels), ceil_div(g.n_c, g.block_channels)
+        fits = g.block_panels * (g.block_channels * g.n_taps * g.width + g.dy_size) <= most
+        if g.slots > 1 or (fits and g.groups * g.blocks[0] * g.blocks[1] >= n_threads):
+            break
+        if g.block_panels > 1 and (g.block_panels * g.width >= g.block_channels or many_taps(g)):
+            g.block_panels = ceil_div(g.block_panels, 2)
+        elif g.block_channels > 1 and not many_taps(g):
+            g.block_channels = ceil_div(g.block_channels, 2)
+        else:
+            break
+
+
+cdef inline void locate_block(const Gradient *g, Py_ssize_t index, WeightBlock *b) noexcept nogil:
+    b.channel = index % g.blocks[1] * g.block_channels
+    b.panel = index // g.blocks[1] % g.blocks[0] * g.block_panels
+    b.group = index // g.blocks[1] // g.blocks[0]
+    b.n_channels = min(g.block_channels, g.n_c - b.channel)
+    b.n_panels = min(g.block_panels, g.panels - b.panel)
+    b.size = (b.n_channels * g.n_taps + 1) * g.width
 
 
 cdef inline Py_ssize_t sample_step(const Gradient *g) noexcept nogil:
@@ -168,7 +235,7 @@ cdef bint pack_dy_of_block(const Gradient *g, const real *dy, Py_ssize_t n_k, co
 
 
 cdef bint pack_dy_row(const Gradient *g, const real *dy, Py_ssize_t n_k, Py_ssize_t row, real *packed, real *bias) noexcept nogil:
-    cdef Py_ssize_t step = g.axis[2].y, q, k, v, i, n, whole
+    cdef Py_ssize_t step = g.axis[2].y, q, q_end, k, v, i, n, whole
     cdef vec rows[LANES]
     cdef vec total
     cdef real cells[LANES]
@@ -176,11 +243,14 @@ cdef bint pack_dy_row(const Gradient *g, const real *dy, Py_ssize_t n_k, Py_ssiz
     for v in range(g.V):
         total = load(bias + v * LANES)
         n = min(n_k - v * LANES, LANES)
-        whole = row // LANES if step == 1 and n == LANES else 0
+        q_end = 0 if g.dy_c == 1 and n == LANES else ceil_div(row, LANES)
+        whole = row // LANES if q_end > 0 and step == 1 and n == LANES else 0
+        if q_end == 0:
+            total = copy_channels(dy + v * LANES, step, row, packed + v * LANES, g.width, total)
         for q in range(whole):
             total = pack_square(dy + v * LANES * g.dy_c + q * LANES, g.dy_c, packed + q * LANES * g.width + v * LANES,
                                 g.width, total)
-        for q in range(whole, ceil_div(row, LANES)):
+        for q in range(whole, q_end):
             take_dy(dy + v * LANES * g.dy_c + q * LANES * step, step, g.dy_c, min(LANES, row - q * LANES), n, rows)
             for i in range(min(LANES, row - q * LANES)):
                 total = total + rows[i]
@@ -190,6 +260,17 @@ cdef bint pack_dy_row(const Gradient *g, const real *dy, Py_ssize_t n_k, Py_ssiz
         for k in range(LANES):
             finite &= cells[k] == 0
     return finite
+
+
+cdef inline vec copy_channels(const real *dy, Py_ssize_t step, Py_ssize_t n, real *packed, Py_ssize_t width, vec total) noexcept nogil:
+    """LANES channels of n outputs that follow each other in memory; total plus their sum."""
+    cdef vec cells
+    cdef Py_ssize_t i
+    for i in range(n):
+        cells = load(dy + i * step)
+        total = total + cells
+        store(packed + i * width, cells)
+    return total
 
 
 cdef inline vec pack_square(const real *dy, Py_ssize_t dy_c, real *packed, Py_ssize_t width, vec total) noexcept nogil:
@@ -210,10 +291,7 @@ cdef inline void take_dy(const real *dy, Py_ssize_t step, Py_ssize_t dy_c, Py_ss
     cdef vec zero = splat(0)
     cdef real *cells
     cdef Py_ssize_t q, k
-    if dy_c == 1 and n_k == LANES:
-        for q in range(n_outputs):
-            rows[q] = load(dy + q * step)
-    elif step == 1:
+    if step == 1:
         for k in range(LANES):
             rows[k] = load_part(dy + k * dy_c, n_outputs) if k < n_k else zero
         transpose(rows)
@@ -227,95 +305,113 @@ cdef inline void take_dy(const real *dy, Py_ssize_t step, Py_ssize_t dy_c, Py_ss
 
 # ---------------------------------------------------------------- summing
 
-cdef inline void dy_steps(const Gradient *g, const Box *box, Tile *t) noexcept nogil:
+cdef inline Py_ssize_t tap_offset(const Gradient *g, const View *view, Py_ssize_t index, Py_ssize_t *tap) noexcept nogil:
+    """Where a tap of the first output is, and its place along each axis."""
+    cdef Py_ssize_t offset = 0
+    cdef int i
+    for i in range(2, -1, -1):
+        tap[i] = index % g.axis[i].n_taps
+        index //= g.axis[i].n_taps
+        offset += tap[i] * view.tap[i]
+    return offset
+
+
+cdef inline void dy_steps(const Gradient *g, const Box *box, Py_ssize_t x_c, Tile *t) noexcept nogil:
     t.sum.b[3] = g.width
     t.sum.b[2] = box.n_out[2] * t.sum.b[3]
     t.sum.b[1] = box.n_out[1] * t.sum.b[2]
     t.sum.b[0] = box.n_out[0] * t.sum.b[1]
-    start_tile(t, False, g.x_c)
+    start_tile(t, False, x_c)
 
 
-cdef void add_one_tap_tiles(const Gradient *g, const real *x, const Box *box, Py_ssize_t channels,
-                            const real *packed, real *sums) noexcept nogil:
-    """sums[c, tap, k] += the products of a chunk, tap by tap, up to 14 channels at once."""
+cdef void add_one_tap_tiles(const Gradient *g, const WeightBlock *b, const real *x, Box *box, const real *packed,
+                            real *sums) noexcept nogil:
+    """sums[c, tap, k] += the products of some outputs, tap by tap, up to 14 channels at once."""
     cdef Py_ssize_t tap[3]
-    cdef Py_ssize_t first, start, i, index
-    cdef Split tiles = split(channels, max_p(g.V) if g.x_c * sizeof(real) % 4096 else min(8, max_p(g.V)), g.V)
+    cdef Py_ssize_t first, start, i, j, index
+    cdef Split tiles = split(b.n_channels, max_p(g.V) if g.x_c * sizeof(real) % 4096 else min(8, max_p(g.V)), g.V)
     cdef real *out
-    cdef const real *b
-    cdef const real *a
+    cdef const real *dy
+    cdef const real *at
     cdef bint some
+    cdef View view
     cdef Tile t
+    view_in_place(g.axis, x, g.x_c, box, &view)
     for index in range(g.n_taps):
-        tap[2] = index % g.axis[2].n_taps
-        tap[1] = index // g.axis[2].n_taps % g.axis[1].n_taps
-        tap[0] = index // (g.axis[2].n_taps * g.axis[1].n_taps)
-        dy_steps(g, box, &t)
+        dy_steps(g, box, view.c, &t)
         t.out_p = g.n_taps * g.width
-        a, b, some = x, packed, True
+        x, dy, some = view.data + tap_offset(g, &view, index, tap), packed, True
         t.sum.n[0], t.sum.a[0] = box.n_samples, sample_step(g)
         for i in range(3):
             start = g.axis[i].start + box.out[i] * g.axis[i].stride + tap[i] * g.axis[i].step
             first = first_inside(start, g.axis[i].stride, 0, box.n_out[i])
             t.sum.n[i + 1] = first_inside(start, g.axis[i].stride, g.axis[i].n_in, box.n_out[i]) - first
             some = some and t.sum.n[i + 1] > 0
-            t.sum.a[i + 1] = g.axis[i].stride * g.axis[i].x
-            a += (start + first * g.axis[i].stride) * g.axis[i].x
-            b += first * t.sum.b[i + 1]
+            t.sum.a[i + 1] = view.out[i]
+            x += first * view.out[i]
+            dy += first * t.sum.b[i + 1]
         if not some:
             continue
         list_runs(&t)
-        out = sums + index * g.width
-        for i in range(2):
-            t.next_a, t.next_out = tiles.P[i] * g.x_c, tiles.P[i] * t.out_p
-            run_tiles(tiles.P[i], g.V, tiles.count[i], &t, a, b, out)
-            a += tiles.count[i] * t.next_a
-            out += tiles.count[i] * t.next_out
+        for j in range(b.n_panels):
+            at, out = x, sums + j * b.size + index * g.width
+            for i in range(2):
+                t.next_a, t.next_out = tiles.P[i] * view.c, tiles.P[i] * t.out_p
+                run_tiles(tiles.P[i], g.V, tiles.count[i], &t, at, dy + j * g.dy_size, out)
+                at += tiles.count[i] * t.next_a
+                out += tiles.count[i] * t.next_out
 
 
-cdef void add_many_tap_tiles(const Gradient *g, const real *x, const Box *box, const real *packed,
+cdef void add_many_tap_tiles(const Gradient *g, const WeightBlock *b, const real *x, const Box *box, const real *packed,
                              real *scratch, real *sums) noexcept nogil:
     """The same with tiles of 14 (channel, tap) pairs, x zero-padded in scratch."""
     cdef Py_ssize_t size = scratch_size(g.axis, box, ANY_ORDER), pairs = g.n_c * g.n_taps
-    cdef Py_ssize_t n, j, p, i, tap, tiles = ceil_div(pairs, max_p(g.V)), n_s = g.axis[2].n_taps, n_r = g.axis[1].n_taps
+    cdef Py_ssize_t n, j, p, i, tiles = ceil_div(pairs, max_p(g.V))
+    cdef Py_ssize_t at[3]
     cdef View view
     cdef Tile t
     for n in range(box.n_samples):
-        view_in_scratch(g.axis, x + n * (sample_step(g)), g.x_c, box, ANY_ORDER, True, scratch + n * size, &view)
-    dy_steps(g, box, &t)
+        view_in_scratch(g.axis, x + n * sample_step(g), g.x_c, box, ANY_ORDER, True, scratch + n * size, &view)
+    dy_steps(g, box, 0, &t)         # offsets follow
     t.sum.n[0], t.sum.a[0] = box.n_samples, size
     for i in range(3):
         t.sum.n[i + 1], t.sum.a[i + 1] = box.n_out[i], view.out[i]
     list_runs(&t)
-    t.out_p = g.width
+    t.out_p, t.next_b, t.next_out = g.width, g.dy_size, b.size
     for i in range(tiles):
         j = part(pairs, tiles, i)
         for p in range(part(pairs, tiles, i + 1) - j):
-            tap = (j + p) % g.n_taps
-            t.off[p] = ((j + p) // g.n_taps * view.c + tap % n_s * view.tap[2] + tap // n_s % n_r * view.tap[1]
-                        + tap // (n_s * n_r) * view.tap[0])
-        run_tiles(part(pairs, tiles, i + 1) - j, g.V, 1, &t, scratch, packed, sums + j * g.width)
+            t.off[p] = (j + p) // g.n_taps * view.c + tap_offset(g, &view, (j + p) % g.n_taps, at)
+        run_tiles(part(pairs, tiles, i + 1) - j, g.V, b.n_panels, &t, scratch, packed, sums + j * g.width)
 
 
-cdef void sum_chunks(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last,
-                     real *sums, real *scratch) noexcept nogil:
-    """sums[c, tap, k] and, after them, sums[k] of the bias, over the chunks first .. last."""
-    cdef Py_ssize_t group = unit // g.panels, k = unit % g.panels * g.width, c = block * g.block_channels, chunk
-    cdef Py_ssize_t n_k = min(g.width, g.n_k - k), channels = min(g.block_channels, g.n_c - c)
-    cdef const real *dy = g.dy + (group * g.n_k + k) * g.dy_c
-    cdef const real *x
-    cdef real *x_scratch = scratch + g.dy_size
-    cdef bint finite
-    cdef Box box
-    memset(sums, 0, (channels * g.n_taps + 1) * g.width * sizeof(real))
+cdef void add_outputs(const Gradient *g, const WeightBlock *b, Box *box, real *sums, real *scratch) noexcept nogil:
+    """Add the products of some outputs to the sums of every panel of a block."""
+    cdef const real *dy = g.dy + (b.group * g.n_k + b.panel * g.width) * g.dy_c
+    cdef const real *x = g.x + (b.group * g.n_c + b.channel) * g.x_c
+    cdef bint finite = True
+    cdef Py_ssize_t i
+    for i in range(b.n_panels):
+        finite &= pack_dy(g, dy + i * g.width * g.dy_c, min(g.width, g.n_k - (b.panel + i) * g.width), box,
+                          scratch + i * g.dy_size, sums + (i + 1) * b.size - g.width)
+    x += (box.sample // SAMPLES if g.in_blocks else box.sample) * g.x_n
+    if many_taps(g) and finite:
+        add_many_tap_tiles(g, b, x, box, scratch, scratch + g.block_panels * g.dy_size, sums)
+    else:
+        add_one_tap_tiles(g, b, x, box, scratch, sums)
+
+
+cdef void sum_chunks(const Gradient *g, const WeightBlock *b, Py_ssize_t first, Py_ssize_t last, real *sums,
+                     real *scratch) noexcept nogil:
+    """The sums of a block over the chunks first .. last."""
+    cdef Py_ssize_t chunk, i
+    cdef Box box, some
+    memset(sums, 0, b.n_panels * b.size * sizeof(real))
     for chunk in range(first, last):
         gradient_box(g, chunk, &box)
-        finite = pack_dy(g, dy, n_k, &box, scratch, sums + channels * g.n_taps * g.width)
-        x = g.x + (box.sample // SAMPLES if g.in_blocks else box.sample) * g.x_n + (group * g.n_c + c) * g.x_c
-        if many_taps(g) and finite:
-            add_many_tap_tiles(g, x, &box, scratch, x_scratch, sums)
-        else:
-            add_one_tap_tiles(g, x, &box, channels, scratch, sums)
+        for i in range(n_steps(g, &box)):
+            some = step_of(g, &box, i)
+            add_outputs(g, b, &some, sums, scratch)
 
 
 cdef inline void make_zeros_positive(real *cells, Py_ssize_t n) noexcept nogil:
@@ -325,26 +421,25 @@ cdef inline void make_zeros_positive(real *cells, Py_ssize_t n) noexcept nogil:
         cells[i] = cells[i] + <real>0
 
 
-cdef void put_gradient(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, real *sums) noexcept nogil:
+cdef void put_weights(const Gradient *g, const WeightBlock *b, Py_ssize_t panel, real *sums) noexcept nogil:
     """dw[k, c, tap] = sums[c, tap, k]."""
-    cdef Py_ssize_t group = unit // g.panels, k0 = unit % g.panels * g.width, c0 = block * g.block_channels
-    cdef Py_ssize_t n_k = min(g.width, g.n_k - k0), channels = min(g.block_channels, g.n_c - c0), k, c, t, r, s
+    cdef Py_ssize_t k0 = b.group * g.n_k + panel * g.width, n_k = min(g.width, g.n_k - panel * g.width)
+    cdef Py_ssize_t n_sums = b.n_channels * g.n_taps, k, c, t, r, s
     cdef Py_ssize_t n_taps[3]
     cdef const real *row
-    cdef real *dw = g.dw + (group * g.n_k + k0) * g.dw_k + c0 * g.dw_c
+    cdef real *dw = g.dw + k0 * g.dw_k + b.channel * g.dw_c
     cdef real *out
     for k in range(3):
         n_taps[k] = g.axis[k].n_taps
-    make_zeros_positive(sums, (channels * g.n_taps + 1) * g.width)
-    if g.db != NULL and block == 0:
-        for k in range(n_k):
-            g.db[group * g.n_k + k0 + k] = sums[channels * g.n_taps * g.width + k]
+    make_zeros_positive(sums, b.size)
+    if g.db != NULL and b.channel == 0:
+        memcpy(g.db + k0, sums + n_sums * g.width, n_k * sizeof(real))
     if g.dw_c == g.n_taps and tap_step(g.axis, n_taps) == 1:
-        copy_transposed(dw, g.dw_k, sums, g.width, channels * g.n_taps, n_k)
+        copy_transposed(dw, g.dw_k, sums, g.width, n_sums, n_k)
         return
     for k in range(n_k):
         row = sums + k
-        for c in range(channels):
+        for c in range(b.n_channels):
             for t in range(n_taps[0]):
                 for r in range(n_taps[1]):
                     out = dw + k * g.dw_k + c * g.dw_c + t * g.axis[0].w + r * g.axis[1].w
@@ -353,13 +448,21 @@ cdef void put_gradient(const Gradient *g, Py_ssize_t unit, Py_ssize_t block, rea
                         row += g.width
 
 
+cdef void put_gradient(const Gradient *g, const WeightBlock *b, real *sums) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(b.n_panels):
+        put_weights(g, b, b.panel + i, sums + i * b.size)
+
+
 # ---------------------------------------------------------------- sharing out
 
 cdef void slot_task(const Gradient *g, Py_ssize_t slot, real *sums, real *scratch) noexcept nogil:
-    cdef Py_ssize_t unit, units = g.groups * g.panels
-    for unit in range(units):
-        sum_chunks(g, unit, 0, part(g.n_chunks, g.slots, slot), part(g.n_chunks, g.slots, slot + 1),
-                   sums + slot * g.sums_size + unit * (g.sums_size // units), scratch)
+    cdef Py_ssize_t group
+    cdef WeightBlock b
+    for group in range(g.groups):
+        locate_block(g, group, &b)
+        sum_chunks(g, &b, part(g.n_chunks, g.slots, slot), part(g.n_chunks, g.slots, slot + 1),
+                   sums + slot * g.sums_size + group * b.n_panels * b.size, scratch)
 
 
 cdef void sum_slots(Py_ssize_t slots, Py_ssize_t size, real *sums) noexcept nogil:
@@ -373,14 +476,16 @@ cdef void sum_slots(Py_ssize_t slots, Py_ssize_t size, real *sums) noexcept nogi
         step *= 2
 
 
-cdef void block_task(const Gradient *g, Py_ssize_t task, real *sums, real *scratch) noexcept nogil:
-    cdef Py_ssize_t unit = task // g.blocks, block = task % g.blocks, slot
-    cdef Py_ssize_t size = (min(g.block_channels, g.n_c - block * g.block_channels) * g.n_taps + 1) * g.width
+cdef void block_task(const Gradient *g, Py_ssize_t index, real *sums, real *scratch) noexcept nogil:
+    cdef Py_ssize_t size, slot
+    cdef WeightBlock b
+    locate_block(g, index, &b)
+    size = b.n_panels * b.size
     for slot in range(g.block_slots):
-        sum_chunks(g, unit, block, part(g.n_chunks, g.block_slots, slot), part(g.n_chunks, g.block_slots, slot + 1),
+        sum_chunks(g, &b, part(g.n_chunks, g.block_slots, slot), part(g.n_chunks, g.block_slots, slot + 1),
                    sums + slot * size, scratch)
     sum_slots(g.block_slots, size, sums)
-    put_gradient(g, unit, block, sums)
+    put_gradient(g, &b, sums)
 
 
 cdef int run_gradient(Gradient *g, int n_threads) noexcept nogil:
@@ -389,13 +494,14 @@ cdef int run_gradient(Gradient *g, int n_threads) noexcept nogil:
     cdef real *memory
     cdef real *sums
     cdef real *scratch
+    cdef WeightBlock block
     if is_depthwise_gradient(g):
         return run_depthwise_gradient(g, n_threads)
     plan_gradient(g, n_threads)
-    tasks = g.slots if g.slots > 1 else g.groups * g.panels * g.blocks
+    tasks = g.slots if g.slots > 1 else g.groups * g.blocks[0] * g.blocks[1]
     n_sums = g.slots if g.slots > 1 else n_threads * g.block_slots
     g.sums_size = (g.sums_size + LANES - 1) // LANES * LANES
-    size = (g.dy_size + g.x_size + 2 * LANES + 63) // 64 * 64
+    size = (g.block_panels * g.dy_size + g.x_size + 2 * LANES + 63) // 64 * 64
     memory = <real *>malloc((n_sums * g.sums_size + n_threads * size + 128) * sizeof(real))
     if memory == NULL:
         return -1
@@ -409,8 +515,9 @@ cdef int run_gradient(Gradient *g, int n_threads) noexcept nogil:
                 block_task(g, task, sums + i * g.block_slots * g.sums_size, scratch + i * size)
     if g.slots > 1:
         sum_slots(g.slots, g.sums_size, sums)
-        for i in range(g.groups * g.panels):
-            put_gradient(g, i, 0, sums + i * (g.sums_size // (g.groups * g.panels)))
+        for i in range(g.groups):
+            locate_block(g, i, &block)
+            put_gradient(g, &block, sums + i * block.n_panels * block.size)
     free(memory)
     return 0
 

@@ -207,6 +207,9 @@ cdef void fill_run(real *cells, const Cover *c, const real *x, Py_ssize_t x_w, P
         copy_cells(cells, x, n * nc, 1)
     elif channels_last and x_w == 1:
         copy_transposed(cells, nc, x, x_c, nc, n)
+    elif channels_last and x_c == 1 and nc == LANES:
+        for i in range(n):
+            store(cells + i * LANES, load(x + i * x_w))
     elif channels_last:
         for i in range(n):
             copy_cells(cells + i * nc, x + i * x_w, nc, x_c)
