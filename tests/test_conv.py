@@ -131,23 +131,36 @@ LARGE = {
     "many_slots_of_the_weight_gradient": ((9, 3, 40, 40), (5, 3, 3, 3), {"padding": 1}),
     "blocks_of_the_weight_gradient": ((3, 96, 12, 12), (96, 96, 3, 3), {"stride": 2}),
     "vgg": ((1, 64, 30, 30), (64, 64, 3, 3), {"padding": 1}),
+    "steps_of_rows_of_many_channels": ((2, 140, 20, 30), (20, 140, 3, 3), {"padding": 1}),
+    "steps_of_samples_of_many_channels": ((40, 150, 4, 4), (20, 150, 3, 3), {"padding": 1}),
+    "steps_of_depthwise": ((2, 201, 20, 30), (201, 1, 3, 3), {"padding": 1, "groups": 201}),
+    "small_gradient_of_many_panels": ((2, 1, 24, 24), (257, 1, 1, 1), {}),
 }
 
 
 @pytest.mark.parametrize("x_shape, weight_shape, parameters", LARGE.values(), ids=LARGE)
 def test_large_sizes_are_exact_and_have_the_same_bits_for_any_threads(x_shape, weight_shape, parameters, isa, rng):
     x, weight, bias = (integers(rng, shape) for shape in (x_shape, weight_shape, weight_shape[:1]))
-    windows = cyconv._geometry.windows("", x_shape[2:], weight_shape[2:], **parameters)
-    y = reference.conv(*(a.astype(float) for a in (x, weight, bias)), windows,
-                       [w.output_size(n) for n, w in zip(x_shape[2:], windows)])
-    dy = integers(rng, y.shape)
-    single = results(*(a.astype(np.float32) for a in (x, weight, bias, dy)), **parameters, n_threads=1)
-    np.testing.assert_array_equal(single[0], y)
+    groups = parameters.get("groups", 1)
+    spatial = {name: value for name, value in parameters.items() if name != "groups"}
+    windows = cyconv._geometry.windows("", x_shape[2:], weight_shape[2:], **spatial)
+    x, weight, bias = (a.astype(float) for a in (x, weight, bias))
+    y = reference.conv(x, weight, bias, windows, [w.output_size(n) for n, w in zip(x_shape[2:], windows)], groups)
+    dy = integers(rng, y.shape).astype(float)
+    expected = (y, reference.conv_grad_input(dy, weight, x_shape[2:], windows, groups),
+                reference.conv_grad_weight(dy, x, windows, groups), reference.conv_grad_bias(dy))
+    for data_format in LAYOUTS:
+        arrays = (in_layout(x, data_format), weight, bias, in_layout(dy, data_format))
+        single = results(*(a.astype(np.float32) for a in arrays), **parameters, data_format=data_format, n_threads=1)
+        for (_, layout), got, want in zip(names_and_layouts(data_format), single, expected):
+            np.testing.assert_array_equal(channels_first(got, layout), want)
     x, weight, bias, dy = (rng.standard_normal(a.shape, np.float32) for a in (x, weight, bias, dy))
     single = results(x, weight, bias, dy, **parameters, n_threads=1)
-    for n_threads in (2, 3, 7):
-        for one, many in zip(single, results(x, weight, bias, dy, **parameters, n_threads=n_threads)):
-            assert_same_bits(many, one)
+    for data_format, n_threads in product(LAYOUTS, (2, 3, 7)):
+        many = results(in_layout(x, data_format), weight, bias, in_layout(dy, data_format), **parameters,
+                       data_format=data_format, n_threads=n_threads)
+        for (_, layout), one, other in zip(names_and_layouts(data_format), single, many):
+            assert_same_bits(np.ascontiguousarray(channels_first(other, layout)), one)
 
 
 @pytest.mark.parametrize("block", range(4))

@@ -80,7 +80,10 @@ cdef void plan_gradient(Gradient *g, int n_threads) noexcept nogil:
     g.block_slots = min(BLOCK_SLOTS, g.n_chunks) if g.slots == 1 else 1
     g.dy_size = g.chunk[0] * g.chunk[1] * g.chunk[2] * g.chunk[3] * g.width
     cut_weights(g, n_threads)
-    g.sums_size = g.block_panels * (g.block_channels * g.n_taps + 1) * g.width * (1 if g.slots == 1 else g.groups)
+    if g.slots > 1:
+        g.sums_size = g.groups * g.panels * (g.n_c * g.n_taps + g.blocks[1]) * g.width
+    else:
+        g.sums_size = g.block_panels * (g.block_channels * g.n_taps + 1) * g.width
     g.x_size = 0
     if many_taps(g):
         gradient_box(g, 0, &box)
@@ -97,7 +100,7 @@ cdef void set_steps(Gradient *g, Py_ssize_t channels) noexcept nogil:
         g.step_axis += 1
     g.step = g.chunk[g.step_axis]
     for i in range(4):
-        size *= (1 if i == g.step_axis else g.chunk[i]) * (1 if i == 0 else g.axis[i - 1].stride)
+        size *= (1 if i == g.step_axis else g.chunk[i]) * (1 if i == 0 else min(g.axis[i - 1].stride, g.axis[i - 1].n_in))
     if size > 0:
         g.step = clip(X_BYTES // size, 1, g.step)
 
@@ -130,7 +133,7 @@ cdef void cut_weights(Gradient *g, int n_threads) noexcept nogil:
     while True:
         g.blocks[0], g.blocks[1] = ceil_div(g.panels, g.block_panels), ceil_div(g.n_c, g.block_channels)
         fits = g.block_panels * (g.block_channels * g.n_taps * g.width + g.dy_size) <= most
-        if g.slots > 1 or (fits and g.groups * g.blocks[0] * g.blocks[1] >= n_threads):
+        if fits and (g.slots > 1 or n_blocks(g) >= n_threads):
             break
         if g.block_panels > 1 and (g.block_panels * g.width >= g.block_channels or many_taps(g)):
             g.block_panels = ceil_div(g.block_panels, 2)
@@ -138,6 +141,10 @@ cdef void cut_weights(Gradient *g, int n_threads) noexcept nogil:
             g.block_channels = ceil_div(g.block_channels, 2)
         else:
             break
+
+
+cdef inline Py_ssize_t n_blocks(const Gradient *g) noexcept nogil:
+    return g.groups * g.blocks[0] * g.blocks[1]
 
 
 cdef inline void locate_block(const Gradient *g, Py_ssize_t index, WeightBlock *b) noexcept nogil:
@@ -457,12 +464,13 @@ cdef void put_gradient(const Gradient *g, const WeightBlock *b, real *sums) noex
 # ---------------------------------------------------------------- sharing out
 
 cdef void slot_task(const Gradient *g, Py_ssize_t slot, real *sums, real *scratch) noexcept nogil:
-    cdef Py_ssize_t group
+    cdef Py_ssize_t index
     cdef WeightBlock b
-    for group in range(g.groups):
-        locate_block(g, group, &b)
-        sum_chunks(g, &b, part(g.n_chunks, g.slots, slot), part(g.n_chunks, g.slots, slot + 1),
-                   sums + slot * g.sums_size + group * b.n_panels * b.size, scratch)
+    sums += slot * g.sums_size
+    for index in range(n_blocks(g)):
+        locate_block(g, index, &b)
+        sum_chunks(g, &b, part(g.n_chunks, g.slots, slot), part(g.n_chunks, g.slots, slot + 1), sums, scratch)
+        sums += b.n_panels * b.size
 
 
 cdef void sum_slots(Py_ssize_t slots, Py_ssize_t size, real *sums) noexcept nogil:
@@ -498,7 +506,7 @@ cdef int run_gradient(Gradient *g, int n_threads) noexcept nogil:
     if is_depthwise_gradient(g):
         return run_depthwise_gradient(g, n_threads)
     plan_gradient(g, n_threads)
-    tasks = g.slots if g.slots > 1 else g.groups * g.blocks[0] * g.blocks[1]
+    tasks = g.slots if g.slots > 1 else n_blocks(g)
     n_sums = g.slots if g.slots > 1 else n_threads * g.block_slots
     g.sums_size = (g.sums_size + LANES - 1) // LANES * LANES
     size = (g.block_panels * g.dy_size + g.x_size + 2 * LANES + 63) // 64 * 64
@@ -515,9 +523,10 @@ cdef int run_gradient(Gradient *g, int n_threads) noexcept nogil:
                 block_task(g, task, sums + i * g.block_slots * g.sums_size, scratch + i * size)
     if g.slots > 1:
         sum_slots(g.slots, g.sums_size, sums)
-        for i in range(g.groups):
+        for i in range(n_blocks(g)):
             locate_block(g, i, &block)
-            put_gradient(g, &block, sums + i * block.n_panels * block.size)
+            put_gradient(g, &block, sums)
+            sums += block.n_panels * block.size
     free(memory)
     return 0
 
