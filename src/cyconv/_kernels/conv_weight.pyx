@@ -323,16 +323,16 @@ cdef inline Py_ssize_t tap_offset(const Gradient *g, const View *view, Py_ssize_
     return offset
 
 
-cdef inline void dy_steps(const Gradient *g, const Box *box, Py_ssize_t x_c, Tile *t) noexcept nogil:
+cdef inline void dy_steps(const Gradient *g, const Box *box, Tile *t) noexcept nogil:
     t.sum.b[3] = g.width
     t.sum.b[2] = box.n_out[2] * t.sum.b[3]
     t.sum.b[1] = box.n_out[1] * t.sum.b[2]
     t.sum.b[0] = box.n_out[0] * t.sum.b[1]
-    start_tile(t, False, x_c)
+    start_tile(t, False, g.x_c)
 
 
-cdef void add_one_tap_tiles(const Gradient *g, const WeightBlock *b, const real *x, Box *box, const real *packed,
-                            real *sums) noexcept nogil:
+cdef void add_one_tap_tiles(const Gradient *g, const WeightBlock *b, const real *x, const Box *box,
+                            const real *packed, real *sums) noexcept nogil:
     """sums[c, tap, k] += the products of some outputs, tap by tap, up to 14 channels at once."""
     cdef Py_ssize_t tap[3]
     cdef Py_ssize_t first, start, i, j, index
@@ -345,7 +345,7 @@ cdef void add_one_tap_tiles(const Gradient *g, const WeightBlock *b, const real 
     cdef Tile t
     view_in_place(g.axis, x, g.x_c, box, &view)
     for index in range(g.n_taps):
-        dy_steps(g, box, view.c, &t)
+        dy_steps(g, box, &t)
         t.out_p = g.n_taps * g.width
         x, dy, some = view.data + tap_offset(g, &view, index, tap), packed, True
         t.sum.n[0], t.sum.a[0] = box.n_samples, sample_step(g)
@@ -363,7 +363,7 @@ cdef void add_one_tap_tiles(const Gradient *g, const WeightBlock *b, const real 
         for j in range(b.n_panels):
             at, out = x, sums + j * b.size + index * g.width
             for i in range(2):
-                t.next_a, t.next_out = tiles.P[i] * view.c, tiles.P[i] * t.out_p
+                t.next_a, t.next_out = tiles.P[i] * g.x_c, tiles.P[i] * t.out_p
                 run_tiles(tiles.P[i], g.V, tiles.count[i], &t, at, dy + j * g.dy_size, out)
                 at += tiles.count[i] * t.next_a
                 out += tiles.count[i] * t.next_out
@@ -379,7 +379,7 @@ cdef void add_many_tap_tiles(const Gradient *g, const WeightBlock *b, const real
     cdef Tile t
     for n in range(box.n_samples):
         view_in_scratch(g.axis, x + n * sample_step(g), g.x_c, box, ANY_ORDER, True, scratch + n * size, &view)
-    dy_steps(g, box, 0, &t)         # offsets follow
+    dy_steps(g, box, &t)
     t.sum.n[0], t.sum.a[0] = box.n_samples, size
     for i in range(3):
         t.sum.n[i + 1], t.sum.a[i + 1] = box.n_out[i], view.out[i]
@@ -392,7 +392,7 @@ cdef void add_many_tap_tiles(const Gradient *g, const WeightBlock *b, const real
         run_tiles(part(pairs, tiles, i + 1) - j, g.V, b.n_panels, &t, scratch, packed, sums + j * g.width)
 
 
-cdef void add_outputs(const Gradient *g, const WeightBlock *b, Box *box, real *sums, real *scratch) noexcept nogil:
+cdef void add_outputs(const Gradient *g, const WeightBlock *b, const Box *box, real *sums, real *scratch) noexcept nogil:
     """Add the products of some outputs to the sums of every panel of a block."""
     cdef const real *dy = g.dy + (b.group * g.n_k + b.panel * g.width) * g.dy_c
     cdef const real *x = g.x + (b.group * g.n_c + b.channel) * g.x_c
