@@ -225,6 +225,17 @@ def test_nothing_can_be_repeated_in_an_empty_input():
         cyconv.conv1d(np.ones((1, 1, 0)), np.ones((1, 1, 1)), padding=1, padding_mode="reflect")
 
 
+def test_gradients_of_borders_with_infinities_raise_no_warning():
+    dy = np.zeros((1, 1, 6))
+    dy[..., 0], dy[..., 5] = np.inf, -np.inf
+    dx = cyconv.conv1d_grad_input(dy, np.ones((1, 1, 3)), dy.shape, padding=1, padding_mode="wrap")
+    assert np.isnan(dx[0, 0]).tolist() == [True, False, False, False, False, True]
+    x = np.zeros((40, 1, 6000))
+    x[0], x[-1] = np.inf, -np.inf
+    grad = cyconv.conv1d_grad_weight(np.ones_like(x), x, 3, padding=1, padding_mode="edge")
+    assert np.isnan(grad).all()
+
+
 # ---------------------------------------------------------------- transposed
 
 

@@ -16,6 +16,9 @@ from ._ranked import shape_of, spatial_of
 # Cells of a block: half a MiB of float32.
 BLOCK = 1 << 17
 
+# What is added up here raises no warning about infinities, as in kernels.
+SILENT = np.errstate(invalid="ignore", over="ignore")
+
 # By every name that users know; numpy.pad's meaning.
 MODES = {
     "zeros": "zeros", "constant": "zeros", "reflect": "reflect", "symmetric": "symmetric",
@@ -103,6 +106,7 @@ def gather(call, x, padded):
     return x
 
 
+@SILENT
 def scatter(call, part, padded, dx):
     """Add ``part`` to the cells of dx that `gather` reads."""
     pieces = [(part, dx)]
@@ -159,6 +163,7 @@ def grad_input(call, grad_out, weight, bias, dx, n_threads):
         scatter(call, part, padded, dx[samples])
 
 
+@SILENT
 def grad_weight(call, grad_out, x, dweight, n_threads):
     """Blocks are added up in order, so they show in the bits: they depend on shapes alone."""
     dweight[...] = 0
