@@ -2,8 +2,9 @@
 # gradient, and the filtering of single images, with the order of additions of every other convolution.
 #
 # Lanes are channels where these follow each other in memory (channels_last); then taps in the border are
-# left out. Else lanes are outputs of a row and each weight fills a vector; x is read in place, at the ends
-# of rows under a mask, but with strides along W from a zero-padded copy. Loop nests of one thread:
+# left out, and x is read in place unless its rows would drive each other out of the cache. Else lanes are
+# outputs of a row and each weight fills a vector; x is read in place, at the ends of rows under a mask, but
+# with strides along W from a zero-padded copy. Loop nests of one thread:
 #     item             outputs of one sample: a block of D, H and W; with lanes along rows, of one channel
 #
 #     W with the same taps, row     |    output of one of D and H, the one along which `slide` does not run
@@ -16,10 +17,12 @@ cdef enum:
     ITEM_BYTES = 1 << 17       # input of an item
     CHANNEL_ROWS_AHEAD = 4     # to fetch into cache with lanes of channels: all rows of a usual kernel
     ROWS_AT_ONCE = 32          # outputs of a column that wait in a buffer
+    WAYS = 8                   # of the first-level cache: so many rows that lie a power of two apart
 
 cdef struct Depthwise:
     const Conv *cv
     bint lanes_are_channels
+    bint copy                          # x, with a border of zeros along W
     int slid, height                   # the axis that outputs slide down, and how many of its taps; 1: none slides
     Py_ssize_t step[4]                 # in packed weights, from tap to tap of D, H, W and channel to channel
     Py_ssize_t block_size, n_blocks    # packed: bias and weights of LANES channels, or of one
@@ -31,8 +34,7 @@ cdef struct Depthwise:
 cdef bint is_depthwise(const Conv *cv) noexcept nogil:
     cdef Py_ssize_t terms = cv.n_sum * cv.axis[0].n_taps * cv.axis[1].n_taps * cv.axis[2].n_taps
     return (min(cv.n_sum, cv.n_out) == 1 and max(cv.n_sum, cv.n_out) <= FEW_CHANNELS and not cv.add and not cv.blocks
-            and terms <= MAX_RUNS
-            and (channels_follow(cv) or not is_padded(&cv.axis[2]) or weights_are_finite(cv)))
+            and terms <= MAX_RUNS and (channels_follow(cv) or zeros_add_nothing(cv)))
 
 
 cdef inline bint channels_follow(const Conv *cv) noexcept nogil:
@@ -45,9 +47,12 @@ cdef inline bint rows_in_place(const Axis *axis) noexcept nogil:
             and axis.n_in < (<Py_ssize_t>1 << 30))
 
 
-cdef bint weights_are_finite(const Conv *cv) noexcept nogil:
+cdef bint zeros_add_nothing(const Conv *cv) noexcept nogil:
+    """Whether the border along W may be read as zeros: there is none, or all weights are finite."""
     cdef real bad = 0
     cdef Py_ssize_t g, k, c, t, r, s
+    if not is_padded(&cv.axis[2]):
+        return True
     for g in range(cv.groups):
         for k in range(cv.n_out):
             for c in range(cv.n_sum):
@@ -66,6 +71,8 @@ cdef void plan_depthwise(const Conv *cv, int n_threads, Depthwise *d) noexcept n
     cdef Py_ssize_t size = LANES
     cdef int i
     d.cv, d.lanes_are_channels = cv, channels_follow(cv)
+    d.copy = (axes[0].n_taps * axes[1].n_taps > WAYS and zeros_add_nothing(cv) if d.lanes_are_channels
+              else not rows_in_place(&axes[2]))
     d.slid = 0 if axes[0].n_taps > 1 else 1
     # Nothing slides over every second cell; and a copy of x may hold every second row for each tap, where
     # strides and dilations have that in common.
@@ -101,6 +108,7 @@ cdef void cut_items(Depthwise *d, int n_threads) noexcept nogil:
     cdef const Conv *cv = d.cv
     cdef Py_ssize_t per_part = cv.batch * (1 if d.lanes_are_channels else cv.groups * cv.n_out), cells, items, most
     cdef Py_ssize_t shortest[3]
+    cdef Order order = CHANNELS_ADJACENT if d.lanes_are_channels else CELLS_ADJACENT
     cdef int i, longest
     cdef Box box
     shortest[1 - d.slid], shortest[d.slid], shortest[2] = 4, 8 * d.height, 64 if d.lanes_are_channels else 32 * LANES
@@ -113,12 +121,12 @@ cdef void cut_items(Depthwise *d, int n_threads) noexcept nogil:
             box.n_out[i] = ceil_div(cv.axis[i].n_out, d.parts[i])
             if box.n_out[i] > most * shortest[i]:
                 longest, most = i, box.n_out[i] // shortest[i]
-        cells = scratch_size(cv.axis, &box, CELLS_ADJACENT)
+        cells = scratch_size(cv.axis, &box, order)
         items = per_part * d.parts[0] * d.parts[1] * d.parts[2]
         if longest < 0 or (cells * <Py_ssize_t>sizeof(real) <= ITEM_BYTES and (n_threads == 1 or items >= 4 * n_threads)):
             break
         d.parts[longest] *= 2
-    d.input_size = 0 if d.lanes_are_channels or rows_in_place(&cv.axis[2]) else cells + 2 * LANES
+    d.input_size = cells + 2 * LANES if d.copy else 0
 
 
 cdef void pack_depthwise(const Depthwise *d, Py_ssize_t block, real *packed) noexcept nogil:
@@ -224,22 +232,28 @@ cdef inline void side_by_side(Slide *s, int V, Py_ssize_t count, Py_ssize_t x_v,
     s.x_tile, s.w_tile, s.out_tile = V * x_v, 0, V * out_v
 
 
-cdef void run_channel_lanes(const Depthwise *d, const Box *box, const real *x, real *y) noexcept nogil:
+cdef void run_channel_lanes(const Depthwise *d, const Box *box, const real *x, real *y, real *scratch) noexcept nogil:
     cdef const Axis *axes = &d.cv.axis[0]
-    cdef Py_ssize_t o = 0, same, od, oh, i, j, first[3]
+    cdef Py_ssize_t o = 0, same, od, oh, i, j
+    cdef Py_ssize_t first[3]
     cdef Py_ssize_t n[3]
     cdef const real *w
     cdef real *to
     cdef Split tiles
     cdef View view
     cdef Slide s
-    view_in_place(axes, x, 1, box, &view)
+    first[2], n[2], same = 0, axes[2].n_taps, box.n_out[2]
+    if d.copy:
+        view_in_scratch(axes, x, 1, box, CHANNELS_ADJACENT, False, scratch, &view)
+    else:
+        view_in_place(axes, x, 1, box, &view)
     side_by_side(&s, 1, 1, view.out[2], axes[2].y)
     s.x_tile, s.w_tile, s.out_tile = LANES, d.block_size, LANES
     s.rows, s.first, s.last, s.t.next_a, s.t.next_out = 1, 0, 1, 0, 0
     s.x_ahead, s.out_ahead = CHANNEL_ROWS_AHEAD * view.out[1], CHANNEL_ROWS_AHEAD * axes[1].y
     while o < box.n_out[2]:
-        same = alike(&axes[2], box.out[2] + o, box.n_out[2] - o, &first[2], &n[2])
+        if not d.copy:
+            same = alike(&axes[2], box.out[2] + o, box.n_out[2] - o, &first[2], &n[2])
         tiles = split(same, max_slide_v(1), 1)
         for od in range(box.n_out[0]):
             trim(&axes[0], box.out[0] + od, 0, axes[0].n_taps, &first[0], &n[0])
@@ -270,7 +284,7 @@ cdef void run_row_lanes(const Depthwise *d, const Box *box, const real *x, const
     cdef const Axis *axis = &d.cv.axis[2]
     cdef Py_ssize_t row = box.n_out[2], start = axis.start + box.out[2] * axis.stride, first, last
     cdef View view
-    if not rows_in_place(axis):
+    if d.copy:
         view_in_scratch(d.cv.axis, x, d.cv.x_c, box, CELLS_ADJACENT, False, scratch, &view)
         run_vectors(d, box, &view, 1, row, view.data, packed, y)
         return
@@ -371,11 +385,11 @@ cdef void depthwise_item(const Depthwise *d, Py_ssize_t item, real *scratch) noe
         if box.n_out[i] == 0:
             return
     channel, box.sample = item % channels, item // channels
-    box.channel, box.n_channels = 0, cv.n_sum
+    box.channel, box.n_channels = 0, cv.groups if d.lanes_are_channels else cv.n_sum
     x = cv.x + box.sample * cv.x_n
     y += box.sample * cv.y_n + channel * cv.y_c
     if d.lanes_are_channels:
-        run_channel_lanes(d, &box, x, y)
+        run_channel_lanes(d, &box, x, y, scratch)
     else:
         pack_depthwise(d, channel, scratch)
         run_row_lanes(d, &box, x + channel // cv.n_out * cv.n_sum * cv.x_c, scratch, y, scratch + d.packed_size)
@@ -384,26 +398,31 @@ cdef void depthwise_item(const Depthwise *d, Py_ssize_t item, real *scratch) noe
 cdef int run_depthwise(const Conv *cv, int n_threads) noexcept nogil:
     """One phase on all threads; -1 when there is no memory for scratch."""
     cdef Depthwise d
-    cdef Py_ssize_t size, n_items, block, item
+    cdef Py_ssize_t shared = 0, size, n_items, block, item
     cdef real *memory
     cdef real *scratch
     cdef int i
     plan_depthwise(cv, n_threads, &d)
     n_items = cv.batch * d.parts[0] * d.parts[1] * d.parts[2] * (1 if d.lanes_are_channels else cv.groups * cv.n_out)
-    size = (d.packed_size + d.input_size + 63) // 64 * 64
-    memory = <real *>malloc((size * (1 if d.lanes_are_channels else n_threads) + 64) * sizeof(real))
+    size = d.input_size
+    if d.lanes_are_channels:
+        shared = (d.packed_size + 63) // 64 * 64
+    else:
+        size += d.packed_size
+    size = (size + 63) // 64 * 64
+    memory = <real *>malloc((shared + size * n_threads + 64) * sizeof(real))
     if memory == NULL:
         return -1
-    scratch = aligned(memory)
-    d.packed = scratch
+    d.packed = aligned(memory)
     for block in range(d.n_blocks if d.lanes_are_channels else 0):
-        pack_depthwise(&d, block, scratch + block * d.block_size)
+        pack_depthwise(&d, block, aligned(memory) + block * d.block_size)
+    scratch = aligned(memory) + shared
     if n_threads == 1:
         for item in range(n_items):
             depthwise_item(&d, item, scratch)
     else:
         for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
             for item in range(part(n_items, n_threads, i), part(n_items, n_threads, i + 1)):
-                depthwise_item(&d, item, scratch + (0 if d.lanes_are_channels else i * size))
+                depthwise_item(&d, item, scratch + i * size)
     free(memory)
     return 0

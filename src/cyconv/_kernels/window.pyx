@@ -12,7 +12,8 @@ cdef enum Order:       # of a view
     CHANNELS_ADJACENT  # (D, H, W, C)
 
 cdef enum:
-    SHORT_ROW = 64     # cells; longer rows of channels far apart are slow to transpose
+    SHORT_ROW = 64     # cells; longer rows of channels far apart are slow to transpose,
+    SHORT_COLUMN = 16  # unless the channels are few
     TABLE_ROW = 12     # integers of one phase in the table of _geometry.phase_table
 
 cdef struct Axis:
@@ -105,7 +106,7 @@ cdef void view_in_scratch(const Axis *axes, const real *x, Py_ssize_t x_c, const
                           bint zero_rows, real *scratch, View *view) noexcept nogil:
     """Copy what ``box`` reads of the sample at ``x`` into ``scratch``.
 
-    The tiles read (D, H, W, C) fastest, but few channels or long rows are left as (D, H, C, W)
+    The tiles read (D, H, W, C) fastest, but long rows of many channels are left as (D, H, C, W)
     rather than transposed. Rows outside the input are left unwritten unless ``zero_rows``: their
     taps are skipped.
     """
@@ -114,7 +115,7 @@ cdef void view_in_scratch(const Axis *axes, const real *x, Py_ssize_t x_c, const
     cdef Cover cw = cover(&axes[2], box.n_out[2], box.n_taps[2], order)
     cdef Py_ssize_t nc = box.n_channels, row_size = cw.size * nc, d, h, i_d, i_h, run, begin, first, last
     cdef bint channels_last = order == CHANNELS_ADJACENT or (
-        order == ANY_ORDER and (x_c == 1 or (nc >= LANES // 2 and cw.size <= SHORT_ROW)))
+        order == ANY_ORDER and (x_c == 1 or nc <= SHORT_COLUMN or cw.size <= SHORT_ROW))
     cdef real *row
     x += box.channel * x_c
     for run in range(cw.runs):
