@@ -14,7 +14,7 @@
 
 cdef enum:
     FEW_CHANNELS = 4           # summed, or made of one channel
-    ITEM_BYTES = 1 << 17       # input of an item
+    ITEM_BYTES = 1 << 18       # input of an item
     CHANNEL_ROWS_AHEAD = 4     # to fetch into cache with lanes of channels: all rows of a usual kernel
     ROWS_AT_ONCE = 32          # outputs of a column that wait in a buffer
     WAYS = 8                   # of the first-level cache: so many rows that lie a power of two apart
@@ -111,7 +111,7 @@ cdef void cut_items(Depthwise *d, int n_threads) noexcept nogil:
     cdef Order order = CHANNELS_ADJACENT if d.lanes_are_channels else CELLS_ADJACENT
     cdef int i, longest
     cdef Box box
-    shortest[1 - d.slid], shortest[d.slid], shortest[2] = 4, 8 * d.height, 64 if d.lanes_are_channels else 32 * LANES
+    shortest[1 - d.slid], shortest[d.slid], shortest[2] = 4, 16 * d.height, 64 if d.lanes_are_channels else 256 * LANES
     for i in range(3):
         d.parts[i], box.n_taps[i] = 1, cv.axis[i].n_taps
     box.n_channels = cv.groups if d.lanes_are_channels else cv.n_sum
@@ -170,6 +170,7 @@ cdef void run_column(const Depthwise *d, const Box *box, const View *view, const
     cdef const Axis *down = &axes[d.slid]
     cdef int other = 1 - d.slid
     cdef Py_ssize_t o, h, start, apart = down.step // down.stride
+    cdef Py_ssize_t reach = (LANES - 1) * view.out[2] + (axes[2].n_taps - 1) * view.tap[2]
     cdef const real *at
     cdef const real *taps
     cdef Py_ssize_t first[3]
@@ -192,7 +193,8 @@ cdef void run_column(const Depthwise *d, const Box *box, const View *view, const
                 s.rows = alike(down, box.out[d.slid] + h, box.n_out[d.slid] - h, &first[d.slid], &n[d.slid])
                 s.first, s.last = 0, s.rows
                 s.t.next_a, s.t.next_out = view.out[d.slid], y_step[d.slid]
-            s.x_ahead, s.out_ahead = ROWS_AHEAD * s.t.next_a, ROWS_AHEAD * s.t.next_out
+            s.x_ahead, s.out_ahead = ROWS_AHEAD * s.t.next_a + reach, ROWS_AHEAD * s.t.next_out + LANES - 1
+            s.turn = max(s.rows + d.height - 1 - ROWS_AHEAD, 0)
             at, taps = x + o * view.out[other] + h * view.out[d.slid], w
             set_slide(d, view, s, first, n, &at, &taps)
             run_slide(d.height, V, s, at, taps, y + o * y_step[other] + h * y_step[d.slid])
@@ -249,7 +251,7 @@ cdef void run_channel_lanes(const Depthwise *d, const Box *box, const real *x, r
         view_in_place(axes, x, 1, box, &view)
     side_by_side(&s, 1, 1, view.out[2], axes[2].y)
     s.x_tile, s.w_tile, s.out_tile = LANES, d.block_size, LANES
-    s.rows, s.first, s.last, s.t.next_a, s.t.next_out = 1, 0, 1, 0, 0
+    s.rows, s.first, s.last, s.turn, s.t.next_a, s.t.next_out = 1, 0, 1, 1, 0, 0
     s.x_ahead, s.out_ahead = CHANNEL_ROWS_AHEAD * view.out[1], CHANNEL_ROWS_AHEAD * axes[1].y
     while o < box.n_out[2]:
         if not d.copy:

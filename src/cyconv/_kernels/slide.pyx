@@ -33,7 +33,8 @@ cdef struct Slide:
     Py_ssize_t at, at_tap       # where in its row of x the first element lies; from tap to tap
     Py_ssize_t n_in             # elements of a row of x
     Py_ssize_t first, last      # rows of x that are inside; others add nothing
-    Py_ssize_t x_ahead, out_ahead           # to what is fetched into cache
+    Py_ssize_t x_ahead, out_ahead           # to what is fetched into cache: where a vector, all taps read, ends,
+    Py_ssize_t turn             # and the row from which on that is in the next tile
     Py_ssize_t n_last           # elements that are stored of the last vector of all
 
 
@@ -55,7 +56,7 @@ cdef inline void slide(const bint even, const bint edge, const int H, const int 
     cdef vec cells[MAX_SLIDE_V]
     cdef vec start
     cdef vec tap
-    cdef Py_ssize_t i, j, r, i2, runs, n3 = s.t.sum.n[3], a3 = s.t.sum.a[3], b3 = s.t.sum.b[3]
+    cdef Py_ssize_t i, j, r, i2, runs, x_ahead, out_ahead, n3 = s.t.sum.n[3], a3 = s.t.sum.a[3], b3 = s.t.sum.b[3]
     cdef Py_ssize_t x_v = s.x_v if edge or H == 1 else LANES, out_v = s.t.out_v if edge or H == 1 else LANES
     cdef some_lanes lanes[2 * 2 * MAX_EDGE_TAPS]        # of the two halves of each vector, for each tap
     cdef const real *row
@@ -69,13 +70,17 @@ cdef inline void slide(const bint even, const bint edge, const int H, const int 
             lanes[2 * (i * V + v) + 1] = lanes_inside(s.at + i * s.at_tap + v * x_v + LANES - 1, s.n_in)
     for j in range(s.count):       # without this loop GCC does not unroll those over k and v
         row, to, start = x, out, load(s.t.start + j * s.w_tile)
+        x_ahead, out_ahead = s.x_ahead, s.out_ahead
         for k in range(H * V):
             acc[k] = start
         for i in range(s.rows + H - 1):
+            if i == s.turn and j < s.count - 1:
+                x_ahead += s.x_tile - (s.rows + H - 1) * s.t.next_a
+                out_ahead += s.out_tile - s.rows * s.t.next_out
             for v in range(V):
-                if edge or H == 1 or v * LANES * <int>sizeof(real) % 64 == 0:      # else in the same line
-                    prefetch_input(row + s.x_ahead + v * x_v)
-                    prefetch(to + s.out_ahead + v * out_v)
+                if edge or H == 1 or (V - 1 - v) * LANES * <int>sizeof(real) % 64 == 0:    # else in the line of the next
+                    prefetch_input(row + x_ahead + v * x_v)
+                    prefetch(to + out_ahead + v * out_v)
             runs = s.t.runs if s.first <= i < s.last else 0
             i2 = 0
             for r in range(runs):
