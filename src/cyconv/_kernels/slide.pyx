@@ -90,7 +90,7 @@ cdef inline void slide(const bint even, const bint edge, const int H, const int 
                     for v in range(V):
                         cells[v] = load_cells(even, edge, px + v * x_v, lanes + 2 * (i2 * V + v))
                     for k in range(H):
-                        tap = loaded(load(pw + k * LANES))
+                        tap = load(pw + k * LANES) if V == 1 else loaded(load(pw + k * LANES))
                         for v in range(V):
                             acc[k * V + v] = acc[k * V + v] + cells[v] * tap
                     px += a3
