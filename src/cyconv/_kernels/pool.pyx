@@ -20,6 +20,7 @@ from libc.math cimport fabs, sqrt
 cdef enum:
     POOL_BYTES = 1 << 17       # input scratch of a thread; one row of outputs may take ROW_BYTES
     ROW_BYTES = 1 << 19
+    BYTES_AHEAD = 4096         # what is read or written in place is fetched into cache so far ahead
     ITEM_OUTPUTS = 1 << 11     # outputs of an item that are pooled by rows, in place
     NO_TAP = 255               # as a byte
 

@@ -53,6 +53,7 @@ cdef inline void put_windows(const bint has_taps, const bint in_pairs, const Poo
             row = corner + t * g.axis[0].step * g.axis[0].x + r * g.axis[1].step * g.axis[1].x
             name = (t * g.axis[1].n_taps + r) * g.axis[2].n_taps
             if in_pairs:
+                prefetch(row + BYTES_AHEAD // <int>sizeof(real))
                 even = choose(is_same(taps, splat_whole(name)), grad, zero) if has_taps else grad
                 odd = choose(is_same(taps, splat_whole(name + 1)), grad, zero) if has_taps else grad
                 store_pairs(row, even, odd, n)

@@ -72,6 +72,7 @@ cdef struct Lines:
     Py_ssize_t planes, n, lanes
     const real *x
     Py_ssize_t x_plane, x_line
+    Py_ssize_t ahead                   # to what is fetched into cache
     real *best                         # in y or in cells of a Run
     Py_ssize_t best_plane, best_line
     Py_ssize_t own, own_line           # what each starts from, and its divisor: in the arrays of a Run

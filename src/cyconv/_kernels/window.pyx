@@ -151,7 +151,7 @@ cdef inline Py_ssize_t scratch_size(const Axis *axes, const Box *box, Order orde
 cdef inline void prefetch_cells(const real *x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i, line = 64 // sizeof(real)
     for i in range(n // line):
-        prefetch(x + i * line)
+        prefetch_input(x + i * line)
 
 
 cdef void copy_transposed(real *out, Py_ssize_t out_step, const real *x, Py_ssize_t x_step, Py_ssize_t n_rows, Py_ssize_t n_columns) noexcept nogil:
