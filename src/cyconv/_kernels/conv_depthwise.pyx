@@ -15,6 +15,7 @@
 cdef enum:
     FEW_CHANNELS = 4           # summed, or made of one channel
     ITEM_BYTES = 1 << 18       # input of an item
+    COPIED_BYTES = 1 << 20     # with more channels x is read in place
     CHANNEL_ROWS_AHEAD = 4     # to fetch into cache with lanes of channels: all rows of a usual kernel
     ROWS_AT_ONCE = 32          # outputs of a column that wait in a buffer
     WAYS = 8                   # of the first-level cache: so many rows that lie a power of two apart
@@ -112,6 +113,8 @@ cdef void cut_items(Depthwise *d, int n_threads) noexcept nogil:
     cdef int i, longest
     cdef Box box
     shortest[1 - d.slid], shortest[d.slid], shortest[2] = 4, 16 * d.height, 64 if d.lanes_are_channels else 256 * LANES
+    if d.copy:
+        shortest[1 - d.slid], shortest[d.slid], shortest[2] = 2, 8 * d.height, 16 if d.lanes_are_channels else 32 * LANES
     for i in range(3):
         d.parts[i], box.n_taps[i] = 1, cv.axis[i].n_taps
     box.n_channels = cv.groups if d.lanes_are_channels else cv.n_sum
@@ -126,6 +129,8 @@ cdef void cut_items(Depthwise *d, int n_threads) noexcept nogil:
         if longest < 0 or (cells * <Py_ssize_t>sizeof(real) <= ITEM_BYTES and (n_threads == 1 or items >= 4 * n_threads)):
             break
         d.parts[longest] *= 2
+    if d.lanes_are_channels and cells * <Py_ssize_t>sizeof(real) > COPIED_BYTES:
+        d.copy = False
     d.input_size = cells + 2 * LANES if d.copy else 0
 
 

@@ -90,7 +90,7 @@ cdef inline void pool_vectors(const int kind, const int step, const int width, c
                 names[v] = load_whole(tap + v * next)
     for v in range(V):      # the last two rows of a window lead; processors follow them badly from line to line
         prefetch_input(x + taps.x[max(taps.n - 2, 0)] + lines.ahead + v * max(step, 1) * next)
-        prefetch_input(x + taps.x[taps.n - 1] + lines.ahead + v * max(step, 1) * next)
+        prefetch_input(x + taps.x[max(taps.n - 1, 0)] + lines.ahead + v * max(step, 1) * next)
     nan = visit_taps(kind, False, step, width, V, is_part, taps, next_name, x, n, next, values, names)
     if kind != SUM_PASS and any(nan):
         visit_taps(kind, True, step, width, V, is_part, taps, next_name, x, n, next, values, names)

@@ -47,7 +47,7 @@ cdef Py_ssize_t n_alike(const int kind, const Pool *g, int axis, Py_ssize_t o, P
 cdef void list_taps(const Pool *g, const View *view, const Py_ssize_t *first, const Py_ssize_t *n, Py_ssize_t k, Taps *taps) noexcept nogil:
     """At most LISTED of n[0] x n[1] x n[2] taps, from number k on."""
     cdef Py_ssize_t t = first[0], r = first[1], s = first[2], i
-    taps.n = min(n[0] * n[1] * n[2] - k, LISTED)
+    taps.n, taps.x[0] = min(n[0] * n[1] * n[2] - k, LISTED), 0
     if k > 0:
         t, r, s = t + k // (n[1] * n[2]), r + k // n[2] % n[1], s + k % n[2]
     for i in range(taps.n):
