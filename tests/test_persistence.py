@@ -251,6 +251,8 @@ def test_paths_that_cannot_be_are_named(tmp_path):
     network = Sequential([layers.Dense(2)], (3,), random_state=0)
     with pytest.raises(FileNotFoundError, match="save: there is no folder '.*nowhere'"):
         network.save(tmp_path / "nowhere" / "model")
+    with pytest.raises(ValueError, match=f"save: '{tmp_path}' is a folder or a device; give the path of a file"):
+        network.save(tmp_path)
     with pytest.raises(TypeError, match="load: path must be a str or path-like, got 3"):
         load(3)
     with pytest.raises(TypeError, match="save: path must be a str or path-like, got 3"):

@@ -1,8 +1,11 @@
 """The selftest: every check passes and catches its planted faults, failures are reported, the oracle covers all."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -66,6 +69,22 @@ def test_the_command_fails_when_a_check_fails_or_crashes(capfd):
     shown = capfd.readouterr().out
     assert "0 of 2 checks passed" in shown
     assert re.search("exact +FAILED: the process ended with status -6", shown)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals and pipes of POSIX")
+@pytest.mark.parametrize("how", ["ctrl-c", "closed pipe"])
+def test_ends_without_a_traceback(how):
+    command = [sys.executable, "-u", "-m", "cyconv", "selftest", "indices", "nan", "--seconds", "40"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)) as process:
+        assert process.stdout.readline().startswith("cyconv")
+        if how == "closed pipe":
+            process.stdout.close()
+        else:
+            time.sleep(8)       # now the check runs
+            os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(90) == (_run.INTERRUPTED if how == "ctrl-c" else _run.PIPE_CLOSED)
+        assert process.stderr.read() == ""
 
 
 def test_seconds_are_shared_and_unknown_names_refused(capsys):

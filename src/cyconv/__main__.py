@@ -72,7 +72,8 @@ def main(arguments=None):
         cyconv.show_config()
     elif options.command == "selftest":
         from .selftest import _run
-        sys.exit(_run.main(options.names or selftest.CHECKS, options.seconds, options.seed))
+        names = list(dict.fromkeys(options.names)) or selftest.CHECKS
+        sys.exit(_run.status_of(lambda: _run.main(names, options.seconds, options.seed)))
     else:
         from . import _demo
         _demo.run(getattr(options, "plot", None))

@@ -30,6 +30,8 @@ def write(path, document, arrays):
     path = os.path.realpath(as_path("save", path))
     if not os.path.isdir(os.path.dirname(path)):
         raise FileNotFoundError(f"save: there is no folder {os.path.dirname(path)!r}")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"save: {path!r} is a folder or a device; give the path of a file")
     unfinished = f"{path}.{secrets.token_hex(8)}"
     try:
         with open(unfinished, "xb") as file:

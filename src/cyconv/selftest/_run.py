@@ -14,6 +14,7 @@ from .machine import Skipped
 
 MAX_FAILURES = 5        # of one check, then it stops
 CONTROL_CASES = 30      # at most, until a planted fault is caught
+INTERRUPTED, PIPE_CLOSED = 128 + 2, 128 + 13    # exit status, as shells count signals
 
 
 class Tally:
@@ -62,6 +63,8 @@ def main(names, seconds, seed):
         command = worker(name, seconds / len(names), seed)
         status = subprocess.run(command, env={"OMP_WAIT_POLICY": "passive", **os.environ}).returncode
         passed += status == 0
+        if status in (INTERRUPTED, PIPE_CLOSED):
+            return status
         if status not in (0, 1):
             print(f"{name:9} FAILED: the process ended with status {status}\n          reproduce: "
                   f"python -m cyconv selftest {name} --seed {seed} --seconds {seconds / len(names)}")
@@ -137,5 +140,18 @@ def shown(error):
     return " ".join(f"{type(error).__name__}: {error}{where}".split())
 
 
+def status_of(work):
+    """What ``work`` returns, or the status of a process that Ctrl-C or a closed pipe ends, without a traceback."""
+    try:
+        status = work()
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())     # for what is written at the exit
+        return PIPE_CLOSED
+
+
 if __name__ == "__main__":
-    sys.exit(0 if run_check(sys.argv[1], float(sys.argv[2]), int(sys.argv[3])) else 1)
+    sys.exit(status_of(lambda: 0 if run_check(sys.argv[1], float(sys.argv[2]), int(sys.argv[3])) else 1))
