@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import make_scorer
 from sklearn.neural_network import MLPClassifier
 
-from cyconv import ConvNetClassifier, ConvNetRegressor, optimizers, schedules
+from cyconv import ConvNetClassifier, ConvNetRegressor, _kernels, _training, optimizers, schedules
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -31,6 +31,24 @@ def weights(estimator):
 
 def log_loss(estimator):
     return -float(estimator.predict_log_proba(VAL)[np.arange(100), VAL_Y].astype(float).mean())
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5, 9])
+@pytest.mark.parametrize("size", [1, 15, 784, 3000])
+def test_rows_of_a_batch_are_those_that_were_drawn(isa, dtype, size, n_threads):
+    rng = np.random.default_rng(size)
+    samples, rows = rng.standard_normal((40, size)).astype(dtype), rng.permutation(40)[:7].astype(np.intp)
+    taken = np.full((7, size), np.nan, dtype)
+    _kernels.kernels[np.dtype(dtype)].take_rows(samples, rows, 0.25, taken, n_threads)
+    np.testing.assert_array_equal(taken, 0.25 * samples[rows])
+
+
+def test_batches_are_all_samples_once():
+    for shuffle in True, False:
+        drawn = list(_training.batches(10, 4, seed=0, epoch=0, shuffle=shuffle))
+        assert [len(rows) for rows in drawn] == [4, 4, 2]
+        assert sorted(np.concatenate(drawn)) == list(range(10))
+        assert (list(np.concatenate(drawn)) == list(range(10))) is not shuffle
 
 
 def rates(learning_rate, max_iter=6, **changes):

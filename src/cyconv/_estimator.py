@@ -241,7 +241,7 @@ class ConvNet(Saved, Documented, CallbackSupportMixin, TransformerMixin, _BaseCo
         targets = self._encode(y, X.dtype)
         if factors is not None:
             weight = factors[targets] if weight is None else weight * factors[targets]
-        return Samples(X, targets, weight)
+        return Samples(np.require(X, requirements="CA"), targets, weight)
 
     def _seed(self):
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))

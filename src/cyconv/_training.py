@@ -8,9 +8,11 @@ import numpy as np
 from . import _kernels
 from ._scalars import LARGEST
 from .augmentation import Changes
+from .functional._ranked import team
 from .network import AUGMENT, SHUFFLE, random_stream
 
 ROWS_AT_ONCE = 4096
+FETCH_WORK = 40         # multiplications that take as long as fetching a value of X from memory
 VALUES_AT_ONCE = 2**21  # of the largest activation while predicting
 MAX_EXPONENT = 100      # 2**127 is the last in float32
 
@@ -18,7 +20,7 @@ MAX_EXPONENT = 100      # 2**127 is the last in float32
 class Samples(NamedTuple):
     """Training data in memory.
 
-    X : ndarray of shape (N, n_features), C-contiguous, float32 or float64
+    X : ndarray of shape (N, n_features), C-contiguous and aligned, float32 or float64
     targets : ndarray of shape (N,), int, or (N, n_outputs)
         What the loss compares the outputs with.
     weight : ndarray of shape (N,), float64, or None for equal weights
@@ -62,10 +64,10 @@ def nearest_power(value):
 
 def batches(n_samples, batch_size, seed, epoch, shuffle):
     """Rows of each batch of an epoch; the order depends on seed and epoch only."""
-    order = random_stream(seed, SHUFFLE, epoch).permutation(n_samples) if shuffle else None
+    order = random_stream(seed, SHUFFLE, epoch).permutation(n_samples) if shuffle else np.arange(n_samples)
+    order = order.astype(np.intp, copy=False)
     for start in range(0, n_samples, batch_size):
-        rows = slice(start, start + batch_size)
-        yield order[rows] if shuffle else rows
+        yield order[start:start + batch_size]
 
 
 def train_epoch(network, optimizer, samples, loss, *, scale, epoch, batch_size, shuffle, alpha, n_threads, rate=None,
@@ -80,12 +82,14 @@ def train_epoch(network, optimizer, samples, loss, *, scale, epoch, batch_size, 
     rows_by_batch = batches(len(samples.X), batch_size, network.seed, epoch, shuffle)
     changes = None if change is None else Changes(
         change, network.shapes[0][1:], len(samples.X), random_stream(network.seed, AUGMENT, epoch), network.dtype)
+    taken = np.empty((min(batch_size, len(samples.X)), *network.input_shape), network.dtype)
+    fetchers = team("train_epoch", n_threads, FETCH_WORK * taken.size, awake=True)
     for number, rows in enumerate(rows_by_batch):
         step = (epoch << 32) + number
-        x = samples.X[rows].reshape(-1, *network.input_shape)
+        x = taken[:len(rows)]
+        _kernels.kernels[network.dtype].take_rows(samples.X, rows, scale if changes is None else 1.0, x, fetchers)
         if changes is not None:
-            x = changes.applied(x, number * batch_size, network.data_format == "channels_last", n_threads)
-        x = scale * x
+            x = scale * changes.applied(x, number * batch_size, network.data_format == "channels_last", n_threads)
         weight = None if samples.weight is None else samples.weight[rows]
         batch_total = len(x) if weight is None else float(weight.sum())
         batch_loss, gradient = network.training_step(

@@ -32,6 +32,7 @@ include "pool_index.pyx"
 include "loss.pyx"
 include "optimizer.pyx"
 include "augment.pyx"
+include "rows.pyx"
 
 cnp.import_array()
 
