@@ -53,6 +53,13 @@ def as_reals(function, **values):
     return [a if a.dtype == dtype and a.flags.aligned else np.array(a, dtype) for a in arrays]
 
 
+def contiguous(array, dtype):
+    """``array`` itself if it has the dtype and is C-contiguous and aligned, else a copy that is."""
+    flags = array.flags
+    is_ready = array.dtype == dtype and flags.c_contiguous and flags.aligned
+    return array if is_ready else np.array(array, dtype, order="C")
+
+
 def float_dtype(function, dtype):
     """What the user wrote as the dtype FLOAT32 or FLOAT64."""
     with suppress(TypeError):

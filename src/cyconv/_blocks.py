@@ -211,6 +211,7 @@ class Blocks:
         wants_dx = mode.training and mode.needs_input_grad
         own = self.empty(map_shape) if wants_dx and not mode.in_place else None
         own_cells = None if own is None else cells(own, n_in)
+        as_input, as_output = remembered(lambda x: cells(x, n_in)), remembered(lambda dy: cells(dy, n_out))
         taps, places = None, None
         if mode.training and end > place + 1:
             taps, places = cells(np.zeros(y.shape, np.uint8), n_out), tap_places(after[1:], window, y_cells)
@@ -218,12 +219,12 @@ class Blocks:
 
         def run(x, params, rng=None):
             weight = params["weight"]
-            x_cells = cells(x, n_in)
+            x_cells = as_input(x)
             kernels.conv_blocks(x_cells, weight, params.get("bias"), y_cells, plan.table, groups, window, rectify, taps,
                                 n_threads)
 
             def backward(dy, gradients):
-                dy_cells = cells(dy, n_out)
+                dy_cells = as_output(dy)
                 if not plan.reaches_all_taps:
                     gradients["weight"][...] = 0
                 kernels.conv_grad_weight(dy_cells, x_cells, gradients["weight"], gradients.get("bias"), plan.table,
@@ -252,6 +253,18 @@ def tap_places(sizes, window, maxima):
         tables.insert(0, np.stack([step, np.where(left_out, NO_TAP, output % w * name)], axis=1).astype(np.intp))
         name *= w
     return (np.zeros((1, 2), np.intp),) * (3 - len(tables)) + tuple(tables)
+
+
+def remembered(view):
+    """``view`` of an array; made once while the same array comes again and again, as in training."""
+    last = [None, None]
+
+    def of(array):
+        if array is not last[0]:
+            last[:] = array, view(array)
+        return last[1]
+
+    return of
 
 
 def cells(blocks, channels):

@@ -13,6 +13,9 @@ import numpy as np
 from . import _arrays, _kernels
 from ._scalars import POSITIVE_OR_INFINITE, UP_TO_ONE, checked_number
 
+LABELS = np.dtype(np.int64)
+FLOATS = _arrays.FLOAT32, _arrays.FLOAT64
+
 __all__ = ["softmax_cross_entropy", "binary_cross_entropy", "squared_error", "huber"]
 
 
@@ -72,7 +75,7 @@ def softmax_cross_entropy(outputs, targets, sample_weight=None, *, label_smoothi
     if targets.shape != (n,):
         raise ValueError(f"{name}: targets must have shape ({n},), one class number per sample, got {targets.shape}")
     checked_number(name, "label_smoothing", label_smoothing, UP_TO_ONE)
-    labels = np.require(targets, np.int64, "CA")
+    labels = _arrays.contiguous(targets, LABELS)
     return evaluate(name, outputs, targets, sample_weight, f"class numbers from 0 to {n_classes - 1}",
                     lambda *batch: _kernels.kernels[outputs.dtype].softmax_cross_entropy(
                         outputs, labels, *batch, label_smoothing, np.empty(n_classes)))
@@ -239,22 +242,23 @@ def exact_sum(values):
 
 
 def outputs_for(name, outputs):
-    (outputs,) = _arrays.as_reals(name, outputs=outputs)
+    if type(outputs) is not np.ndarray or outputs.dtype not in FLOATS:
+        (outputs,) = _arrays.as_reals(name, outputs=outputs)
     if outputs.ndim == 0 or outputs.size == 0:
         raise ValueError(f"{name}: outputs must hold at least one sample with one output, got shape {outputs.shape}")
-    return outputs if outputs.flags.c_contiguous else np.ascontiguousarray(outputs)
+    return _arrays.contiguous(outputs, outputs.dtype)
 
 
 def targets_like(name, outputs, targets):
     targets = _arrays.as_array(name, "targets", targets)
     if targets.shape != outputs.shape:
         raise ValueError(f"{name}: targets must have the shape of outputs, {outputs.shape}, got {targets.shape}")
-    return np.require(targets, outputs.dtype, "CA")
+    return _arrays.contiguous(targets, outputs.dtype)
 
 
 def weights_for(name, sample_weight, n):
     """Weights as float64, and their sum."""
-    weight = np.require(_arrays.as_array(name, "sample_weight", sample_weight), np.float64, "CA")
+    weight = _arrays.contiguous(_arrays.as_array(name, "sample_weight", sample_weight), _arrays.FLOAT64)
     if weight.shape != (n,):
         raise ValueError(f"{name}: sample_weight must have shape ({n},), one weight per sample, got {weight.shape}")
     values = weight.tolist()
