@@ -28,6 +28,9 @@ ANY_PROCESSOR = ["cpu", "front"]
 INLINE = ["-DCYTHON_INLINE=inline __attribute__((always_inline))"]
 UNROLL = ["--param=max-completely-peeled-insns=2000", "--param=max-completely-peel-times=32"]
 
+# The loop of a tile of 5 scalars x 2 vectors takes 6 cycles instead of 5 where it begins between two such places (Zen 3).
+ALIGN = ["-falign-loops=32"]
+
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,
@@ -59,7 +62,8 @@ class BuildKernels(build_ext):
             common, openmp, sets = ["/O2"], ["/openmp"], {"baseline": []}
         else:
             common, openmp = ["-O3", "-Wno-psabi", *INLINE], ["-fopenmp"]
-            common += UNROLL if self.links(TRIVIAL, ["-Werror", *UNROLL]) else []
+            for known in UNROLL, ALIGN:
+                common += known if self.links(TRIVIAL, ["-Werror", *known]) else []
             sets = INSTRUCTION_SETS if self.links(TRIVIAL, INSTRUCTION_SETS["avx512"]) else {"baseline": []}
         openmp = openmp if self.links(PARALLEL, openmp) else []
         flags = {f"{PACKAGE}.{isa}_{real}": sets[isa] + FLOATS[real] for isa in sets for real in FLOATS}
