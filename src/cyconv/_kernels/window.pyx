@@ -129,7 +129,7 @@ cdef void view_in_scratch(const Axis *axes, const real *x, Py_ssize_t x_c, const
                 i_h = input_cell(&axes[1], &ch, box.out[1], box.tap[1], h)
                 if 0 <= i_d < axes[0].n_in and 0 <= i_h < axes[1].n_in:
                     fill_run(row, &cw, x + i_d * axes[0].x + i_h * axes[1].x + begin * axes[2].x, axes[2].x * cw.step,
-                             first, last, nc, x_c, channels_last)
+                             first, last, nc, x_c, channels_last, axes[1].x)
                 elif zero_rows and run == 0:
                     memset(row, 0, row_size * sizeof(real))
                 row += row_size
@@ -154,8 +154,9 @@ cdef inline void prefetch_cells(const real *x, Py_ssize_t n) noexcept nogil:
         prefetch_input(x + i * line)
 
 
-cdef void copy_transposed(real *out, Py_ssize_t out_step, const real *x, Py_ssize_t x_step, Py_ssize_t n_rows, Py_ssize_t n_columns) noexcept nogil:
-    """out[j * out_step + i] = x[i * x_step + j], in registers by blocks of LANES x LANES."""
+cdef void copy_transposed(real *out, Py_ssize_t out_step, const real *x, Py_ssize_t x_step, Py_ssize_t n_rows, Py_ssize_t n_columns,
+                          Py_ssize_t ahead=0) noexcept nogil:
+    """out[j * out_step + i] = x[i * x_step + j], in registers by blocks of LANES x LANES; fetch x[.. + ahead] unless 0."""
     cdef vec cells[LANES]
     cdef vec zero = splat(0)
     cdef Py_ssize_t i_block, j_block, i, j, rows, columns, k
@@ -165,6 +166,8 @@ cdef void copy_transposed(real *out, Py_ssize_t out_step, const real *x, Py_ssiz
         for i_block in range(ceil_div(n_rows, LANES)):
             i = i_block * LANES
             rows = min(LANES, n_rows - i)
+            for k in range(rows if ahead else 0):
+                prefetch_input(x + (i + k) * x_step + j + ahead)
             for k in range(LANES):
                 cells[k] = load_part(x + (i + k) * x_step + j, columns) if k < rows else zero
             transpose(cells)
@@ -191,8 +194,8 @@ cdef inline void copy_cells(real *out, const real *x, Py_ssize_t n, Py_ssize_t s
 
 
 cdef void fill_run(real *cells, const Cover *c, const real *x, Py_ssize_t x_w, Py_ssize_t first, Py_ssize_t last,
-                   Py_ssize_t nc, Py_ssize_t x_c, bint channels_last) noexcept nogil:
-    """One run of a row of scratch: zeros, the cells first .. last of x, zeros."""
+                   Py_ssize_t nc, Py_ssize_t x_c, bint channels_last, Py_ssize_t x_h) noexcept nogil:
+    """One run of a row of scratch: zeros, the cells first .. last of x, zeros. The row at x + x_h is fetched."""
     cdef Py_ssize_t i, n = last - first
     if channels_last:
         zero_cells(cells, first * nc)
@@ -207,7 +210,7 @@ cdef void fill_run(real *cells, const Cover *c, const real *x, Py_ssize_t x_w, P
     if channels_last and x_c == 1 and x_w == nc:
         copy_cells(cells, x, n * nc, 1)
     elif channels_last and x_w == 1:
-        copy_transposed(cells, nc, x, x_c, nc, n)
+        copy_transposed(cells, nc, x, x_c, nc, n, x_h)
     elif channels_last and x_c == 1 and nc == LANES:
         for i in range(n):
             store(cells + i * LANES, load(x + i * x_w))
