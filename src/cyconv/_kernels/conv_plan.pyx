@@ -111,18 +111,24 @@ cdef void set_sum_block(const Conv *cv, const Plan *plan, Py_ssize_t block, Box 
 
 
 cdef bint samples_fill_tiles_better(const Conv *cv, int V) noexcept nogil:
-    """Compare how many accumulators work at once, of which six are enough, and how many taps are not padding."""
+    """Compare how much of the time the tiles work, and how many taps are not padding."""
     cdef const Axis *axis = &cv.axis[2]
     cdef Py_ssize_t valid = 0, o, first, row = axis.n_out
     cdef double by_rows, by_samples
-    if row > 2 * MAX_P or cv.batch == 1:
+    if row > 2 * MAX_P or cv.batch == 1 or (cv.x_c != 1 and cv.n_sum >= FAR_CHANNELS):
         return False
     for o in range(row):
         first = axis.start + o * axis.stride
         valid += first_inside(first, axis.step, axis.n_in, axis.n_taps) - first_inside(first, axis.step, 0, axis.n_taps)
-    by_rows = min(1.0, largest_part(row, max_p(V)) * V / 6.0) * valid / (row * axis.n_taps)
-    by_samples = min(1.0, largest_part(cv.batch, max_p(V)) * V / 6.0)
+    by_rows = share_filled(row, V) * valid / (row * axis.n_taps)
+    by_samples = share_filled(cv.batch, V)
     return by_samples > 1.15 * by_rows
+
+
+cdef inline double share_filled(Py_ssize_t n, int V) noexcept nogil:
+    """Of the time that tiles of n scalars take; those of less than 8 products wait for them."""
+    cdef Split tiles = split(n, max_p(V), V)
+    return n * V / <double>(tiles.count[0] * max(8, tiles.P[0] * V) + tiles.count[1] * max(8, tiles.P[1] * V))
 
 
 cdef inline Py_ssize_t largest_part(Py_ssize_t total, Py_ssize_t limit) noexcept nogil:
