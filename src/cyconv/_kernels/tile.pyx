@@ -30,7 +30,7 @@ cdef extern from "simd.h" nogil:
 
 cdef enum:
     MAX_P = 14     # scalars of a tile; 14 x 2 accumulators fill the registers of AVX-512
-    MAX_P_1 = 8    # of one vector: the offsets of more do not fit in registers, 8 products hide their latency
+    MAX_P_1 = 8    # of one vector: 8 products hide their latency, if their offsets fit in registers
     MAX_V = 2      # wider tiles measured no faster on any instruction set
     MAX_RUNS = 4096    # of a sum: at least SUM_BLOCK, and the taps of one channel of a depthwise convolution
 
@@ -63,12 +63,12 @@ cdef struct Tile:
 
 
 cdef inline int max_p(int V) noexcept nogil:
-    return min(MAX_P, ACCUMULATORS // V) if V > 1 else MAX_P_1
+    return min(MAX_P, ACCUMULATORS // V) if V > 1 else min(MAX_P_1, ACCUMULATORS // 2)
 
 
 cdef inline int most_scalars(int V) noexcept nogil:
     """Of any tile there is: a last block of samples that has no second one takes the tiles of two vectors with one."""
-    return max_p(2) if V > 1 else max(max_p(1), max_p(2))
+    return max_p(2) if V > 1 else max(MAX_P_1, max_p(2))
 
 
 cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t, const real *a, const real *b, real *out) noexcept nogil:
