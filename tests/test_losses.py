@@ -412,3 +412,9 @@ def test_losses_agree_with_scikit_learn(weight):
     expected = np.mean([metrics.log_loss(labels[:, k], probabilities[:, k], sample_weight=weight, labels=[0, 1])
                         for k in range(4)])
     assert binary_cross_entropy(LOGITS, labels, weight)[0] == pytest.approx(expected, rel=1e-14)
+
+
+def test_outputs_of_too_many_elements_are_refused_before_they_are_copied():
+    outputs = np.broadcast_to(np.float32(0), (2**45, 1))
+    with pytest.raises(ValueError, match="outputs must have at most"):
+        squared_error(outputs, outputs)

@@ -13,10 +13,10 @@ import numpy as np
 from . import _arrays, _kernels
 from ._scalars import POSITIVE_OR_INFINITE, UP_TO_ONE, checked_number
 
+__all__ = ["softmax_cross_entropy", "binary_cross_entropy", "squared_error", "huber"]
+
 LABELS = np.dtype(np.int64)
 FLOATS = _arrays.FLOAT32, _arrays.FLOAT64
-
-__all__ = ["softmax_cross_entropy", "binary_cross_entropy", "squared_error", "huber"]
 
 
 def softmax_cross_entropy(outputs, targets, sample_weight=None, *, label_smoothing=0.0):
@@ -242,7 +242,8 @@ def exact_sum(values):
 
 
 def outputs_for(name, outputs):
-    if type(outputs) is not np.ndarray or outputs.dtype not in FLOATS:
+    outputs = _arrays.as_array(name, "outputs", outputs)
+    if outputs.dtype not in FLOATS:
         (outputs,) = _arrays.as_reals(name, outputs=outputs)
     if outputs.ndim == 0 or outputs.size == 0:
         raise ValueError(f"{name}: outputs must hold at least one sample with one output, got shape {outputs.shape}")
