@@ -396,6 +396,15 @@ def test_state_of_another_kind_is_refused_whole():
     np.testing.assert_array_equal(optimizer.state()["mean"], [0, 0, 0])
 
 
+@pytest.mark.parametrize("powers", [[], [0.9], [0.9, 0.9, 0.9], ["a", 0.9], None, 0.9])
+def test_damaged_pickle_steps_to_a_clear_kind_of_error(powers):
+    optimizer = Adam(np.ones(3))
+    optimizer.__setstate__(optimizer.__reduce_ex__(4)[2] | {"_powers": powers})
+    with pytest.raises((ValueError, TypeError)):
+        optimizer.step(np.ones(3))
+    np.testing.assert_array_equal(optimizer.vector, [1, 1, 1])
+
+
 @pytest.mark.parametrize(("clip", "name"), [(clip_by_norm, "max_norm"), (clip_by_value, "max_value")])
 def test_errors_of_clipping(clip, name):
     for limit in (0, -1.0, nan):

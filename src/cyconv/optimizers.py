@@ -208,12 +208,11 @@ class Adam(Optimizer):
         self._powers = [1.0, 1.0]                # beta_1**t and beta_2**t
 
     def _step(self, kernels, gradient, n_weights, l2, n_threads, shrink=1.0):
-        powers = self._powers
-        powers[0] *= self.beta_1
-        powers[1] *= self.beta_2
+        power_1, power_2 = self._powers
+        self._powers[:] = power_1, power_2 = power_1 * self.beta_1, power_2 * self.beta_2
         kernels.adam_step(self._vector, self._memory["mean"], self._memory["square"], gradient,
-                          self.learning_rate / (1 - powers[0]), self.beta_1, self.beta_2,
-                          1 / sqrt(1 - powers[1]), self.epsilon, shrink, n_weights, l2, n_threads)
+                          self.learning_rate / (1 - power_1), self.beta_1, self.beta_2,
+                          1 / sqrt(1 - power_2), self.epsilon, shrink, n_weights, l2, n_threads)
 
     def state(self):
         """Everything that a later step depends on, as a dict of new arrays and numbers."""

@@ -106,7 +106,7 @@ def run_cases(check, tally, seed, seconds):
             failures.append((number, failure))
         if monotonic() >= end or len(failures) >= MAX_FAILURES:
             break
-    if hasattr(check, "finish") and (failure := tried(lambda: check.finish(tally))):
+    if not failures and hasattr(check, "finish") and (failure := tried(lambda: check.finish(tally))):
         failures.append((seed, failure))
     return failures, number + 1
 
