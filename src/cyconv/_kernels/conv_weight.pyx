@@ -243,7 +243,7 @@ cdef void add_many_tap_tiles(const Gradient *g, const WeightBlock *b, const real
                              real *scratch, real *sums) noexcept nogil:
     """The same with tiles of 14 (channel, tap) pairs, x zero-padded in scratch."""
     cdef Py_ssize_t size = scratch_size(g.axis, box, ANY_ORDER), pairs = g.n_c * g.n_taps
-    cdef Py_ssize_t n, j, p, i, tiles = ceil_div(pairs, max_p(g.V))
+    cdef Py_ssize_t n, j, p, i, first, tiles = ceil_div(pairs, max_p(g.V))
     cdef Py_ssize_t at[3]
     cdef View view
     cdef Tile t
@@ -257,9 +257,10 @@ cdef void add_many_tap_tiles(const Gradient *g, const WeightBlock *b, const real
     t.out_p, t.next_b, t.next_out = g.width, g.dy_size, b.size
     for i in range(tiles):
         j = part(pairs, tiles, i)
+        first = j // g.n_taps * view.c + tap_offset(g, &view, j % g.n_taps, at)
         for p in range(part(pairs, tiles, i + 1) - j):
-            t.off[p] = (j + p) // g.n_taps * view.c + tap_offset(g, &view, (j + p) % g.n_taps, at)
-        run_tiles(part(pairs, tiles, i + 1) - j, g.V, b.n_panels, &t, scratch, packed, sums + j * g.width)
+            t.off[p] = (j + p) // g.n_taps * view.c + tap_offset(g, &view, (j + p) % g.n_taps, at) - first
+        run_tiles(part(pairs, tiles, i + 1) - j, g.V, b.n_panels, &t, scratch + first, packed, sums + j * g.width)
 
 
 cdef void add_outputs(const Gradient *g, const WeightBlock *b, const Box *box, real *sums, real *scratch) noexcept nogil:

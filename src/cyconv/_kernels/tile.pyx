@@ -25,6 +25,8 @@ cdef extern from "simd.h" nogil:
     void prefetch(const real *p)
     void reread(const Tile **t)
     void forget(real **p)
+    void forget_scalar "forget"(const real **p)
+    void forget_offset "forget"(Py_ssize_t *offset)
     vec load_part(const real *p, long n)
     void store_part(real *p, vec v, long n)
 
@@ -46,7 +48,7 @@ cdef struct Start:
     Py_ssize_t b
 
 cdef struct Tile:
-    Py_ssize_t off[MAX_P]       # offset of each scalar
+    Py_ssize_t off[MAX_P]       # offset of each scalar; of the first 0
     Sum sum
     Py_ssize_t runs             # of the innermost axis of the sum: how many, and where each begins
     Start run[MAX_RUNS]
@@ -76,7 +78,8 @@ cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t,
     # their end, only inside another loop and without branches: hence count, ZEROS and the steps of 0.
     cdef vec acc[MAX_P * MAX_V]
     cdef vec w[MAX_V]
-    cdef Py_ssize_t i, r, n = t.sum.n[3], step_a = t.sum.a[3], step_b = t.sum.b[3], b_v = t.b_v
+    cdef Py_ssize_t off[MAX_P]      # in bytes
+    cdef Py_ssize_t i, r, left, step_a = t.sum.a[3], step_b = t.sum.b[3], b_v = t.b_v
     cdef Py_ssize_t out_p = t.out_p, out_v = t.out_v
     cdef Py_ssize_t init_p = t.start_p if t.first else out_p, init_v = t.start_v if t.first else out_v
     cdef const real *init
@@ -84,24 +87,30 @@ cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t,
     cdef const real *pb
     cdef real x
     cdef int p, v
+    for p in range(P):
+        off[p] = t.off[p] * <Py_ssize_t>sizeof(real)
+        forget_offset(&off[p])     # kept in vector registers they would cost an FMA each
     for i in range(count):
         init = t.start if t.first else out
         for p in range(P):
             for v in range(V):
                 acc[p * V + v] = load(init + p * init_p + v * init_v)
-                prefetch(out + p * out_p + v * out_v)
+                if v == V - 1 or (v + 1) * LANES * <int>sizeof(real) % 64 == 0:     # each line once, and where it ends:
+                    prefetch(out + p * out_p + v * out_v + LANES - 1)                # the tile before had its beginning
         for r in range(t.runs):
             pa = a + t.run[r].a
             pb = b + t.run[r].b
-            for _ in range(n):
+            left = t.sum.n[3]
+            while left:                # an instruction less than counting up; one more is dear when a core is shared
+                left -= 1
                 for v in range(V):
                     w[v] = load(pb + v * b_v)
-                reread(&t)     # offsets kept in vector registers would cost an FMA each
                 for p in range(P):
-                    x = pa[t.off[p]]
+                    x = (<const real *>(<const char *>pa + off[p]))[0] if p else pa[0]
                     for v in range(V):
                         acc[p * V + v] = acc[p * V + v] + x * w[v]
                 pa += step_a
+                forget_scalar(&pa)     # or there would be a second pointer beside it
                 pb += step_b
         forget(&out)               # or all addresses of the prefetches wait in memory for the stores
         # A product too small for a number can make a sum -0.0. Padding that is read makes that 0.0, padding
