@@ -10,6 +10,7 @@ cdef extern from "simd.h" nogil:
     ctypedef int whole_element
     ctypedef int test
     test is_less(vec a, vec b)
+    test is_over(vec a, vec b)
     test has_nan(vec a, vec b)
     bint any(test t)
     vec choose(test t, vec yes, vec no)

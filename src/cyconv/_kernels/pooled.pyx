@@ -25,7 +25,7 @@ cdef inline Py_ssize_t columns_waiting(const Pooled *after) noexcept nogil:
     return max(1, POOLED_CELLS // (after.window[0] * after.window[1] * after.window[2])) * after.window[2]
 
 
-cdef inline void maximum(const bint wants_tap, const real *x, const Py_ssize_t *off, int n_taps, bint rectify, real *y,
+cdef inline void maximum(const bint wants_tap, const int n_taps, const real *x, const Py_ssize_t *off, bint rectify, real *y,
                          unsigned char *tap) noexcept nogil:
     """Of one window: the first of equals, the first NaN before numbers."""
     cdef vec best = load(x), cell
@@ -34,12 +34,12 @@ cdef inline void maximum(const bint wants_tap, const real *x, const Py_ssize_t *
     cdef int i
     for i in range(1, n_taps):
         cell = load(x + off[i])
-        wins = is_less(best, cell) | (has_nan(cell, cell) & ~has_nan(best, best))
+        wins = is_over(cell, best) & ~has_nan(best, best)
         best = choose(wins, cell, best)
         if wants_tap:
             name = choose_whole(wins, splat_whole(i), name)
     if rectify:
-        wins = is_less(splat(0), best) | has_nan(best, best)
+        wins = is_over(best, splat(0))
         best = choose(wins, best, splat(0))
         name = choose_whole(wins, name, splat_whole(NO_TAP))
     store(y, best)
@@ -47,13 +47,12 @@ cdef inline void maximum(const bint wants_tap, const real *x, const Py_ssize_t *
         store_bytes(tap, name, LANES)
 
 
-cdef void put_maxima(const Pooled *after, const real *cells, Py_ssize_t columns, int P, int vectors, real *y, Py_ssize_t y_w,
-                     Py_ssize_t y_c, Py_ssize_t y_v, unsigned char *taps) noexcept nogil:
-    """y[w, p, v] and its taps, of the windows of cells[d, h, w, p, lanes_at_once()] for P channels."""
+cdef inline void maxima(const bint wants_taps, const int n_taps, const Pooled *after, const real *cells, Py_ssize_t columns, int P,
+                        int vectors, real *y, Py_ssize_t y_w, Py_ssize_t y_c, Py_ssize_t y_v, unsigned char *taps) noexcept nogil:
     cdef Py_ssize_t off[256]
     cdef Py_ssize_t step = P * lanes_at_once(), o, p, v, at
-    cdef int n_taps = <int>(after.window[0] * after.window[1] * after.window[2]), i
     cdef const real *x
+    cdef int i
     for i in range(n_taps):
         off[i] = (i // after.window[2] * columns + i % after.window[2]) * step
     for o in range(columns // after.window[2]):
@@ -61,10 +60,17 @@ cdef void put_maxima(const Pooled *after, const real *cells, Py_ssize_t columns,
             x = cells + o * after.window[2] * step + p * lanes_at_once()
             for v in range(vectors):
                 at = o * y_w + p * y_c + v * y_v
-                if taps != NULL:
-                    maximum(True, x + v * LANES, off, n_taps, after.rectify, y + at, taps + at)
-                else:
-                    maximum(False, x + v * LANES, off, n_taps, after.rectify, y + at, NULL)
+                maximum(wants_taps, n_taps, x + v * LANES, off, after.rectify, y + at, taps + at if wants_taps else NULL)
+
+
+cdef void put_maxima(const Pooled *after, const real *cells, Py_ssize_t columns, int P, int vectors, real *y, Py_ssize_t y_w,
+                     Py_ssize_t y_c, Py_ssize_t y_v, unsigned char *taps) noexcept nogil:
+    """y[w, p, v] and its taps, of the windows of cells[d, h, w, p, lanes_at_once()] for P channels."""
+    cdef int n_taps = <int>(after.window[0] * after.window[1] * after.window[2])
+    # As in tile.pyx: a body of its own for windows of 2 x 2.
+    if taps == NULL: maxima(False, n_taps, after, cells, columns, P, vectors, y, y_w, y_c, y_v, taps)
+    elif n_taps == 4: maxima(True, 4, after, cells, columns, P, vectors, y, y_w, y_c, y_v, taps)
+    else: maxima(True, n_taps, after, cells, columns, P, vectors, y, y_w, y_c, y_v, taps)
 
 
 cdef inline vec at_tap(const real *dy, const unsigned char *tap, Py_ssize_t name) noexcept nogil:

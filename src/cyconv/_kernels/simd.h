@@ -290,7 +290,7 @@ static inline vec no_more_than(vec bound, vec v) { return (vec)OF_REALS(256, min
 static inline vec at_least(vec bound, vec v) { return pick(less(v, bound), bound, v); }
 static inline vec no_more_than(vec bound, vec v) { return pick(less(bound, v), bound, v); }
 #endif
-/* Tests of each element, and elements chosen by them. */
+/* Tests of each element, and elements chosen by them. `is_over` holds where one is NaN, `is_less` does not. */
 #if defined(__AVX512F__) && !defined(CYCONV_FLOAT64)
 typedef __mmask16 test;
 #define COMPARE(a, b, how) _mm512_cmp_ps_mask((__m512)(a), (__m512)(b), how)
@@ -308,8 +308,10 @@ typedef whole test;
 static inline test is_less(vec a, vec b) { return less(a, b); }
 #ifdef __AVX2__
 static inline test has_nan(vec a, vec b) { return (whole)OF_REALS(256, cmp)(a, b, _CMP_UNORD_Q); }
+static inline test is_over(vec a, vec b) { return (whole)OF_REALS(256, cmp)(a, b, _CMP_NLE_UQ); }
 #else
 static inline test has_nan(vec a, vec b) { return ~(at_most(a, a) & at_most(b, b)); }
+static inline test is_over(vec a, vec b) { return ~at_most(a, b); }
 #endif
 static inline vec choose(test t, vec yes, vec no) { return pick(t, yes, no); }
 static inline whole choose_whole(test t, whole yes, whole no) { return bits_of(pick(t, of_bits(yes), of_bits(no))); }
@@ -322,6 +324,7 @@ static inline test is_same(whole a, whole b) { return -(whole)(a == b); }
 #if defined(__AVX512F__)
 static inline test is_less(vec a, vec b) { return COMPARE(a, b, _CMP_LT_OQ); }
 static inline test has_nan(vec a, vec b) { return COMPARE(a, b, _CMP_UNORD_Q); }
+static inline test is_over(vec a, vec b) { return COMPARE(a, b, _CMP_NLE_UQ); }
 static inline int any(test t) { return t != 0; }
 #elif defined(__AVX2__)
 static inline int any(test t) { return !_mm256_testz_si256((__m256i)t, (__m256i)t); }
