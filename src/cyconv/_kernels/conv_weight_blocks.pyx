@@ -23,7 +23,6 @@ cdef enum:
 
 cdef extern from "simd.h" nogil:
     enum: PRODUCTS
-    void reread_products "reread"(const Products **t)
     void sum_rows(vec *rows)
 
 cdef struct Products:
@@ -42,26 +41,26 @@ cdef inline void products(const int A, const int B, const Products *t, const rea
     cdef Py_ssize_t v, i
     cdef const Py_ssize_t *cells = t.cells
     cdef const real *pdy
-    cdef const real *px
+    cdef const real *px[MAX_RIGHTS]
     cdef int a, b
     for v in range(SAMPLES // LANES):
         for a in range(A):
             for b in range(B):
                 acc[a * B + b] = load(sums + a * t.sum_k + b * SAMPLES)
         pdy = dy
+        for b in range(B):
+            px[b] = x + t.x_off[b]
         for i in range(t.n):
-            px = x + cells[i]
-            reread_products(&t)
             if A < B:
                 for a in range(A):
                     held[a] = load(pdy + t.dy_off[a])
                 for b in range(B):
-                    other = load(px + t.x_off[b])
+                    other = load(px[b] + cells[i])
                     for a in range(A):
                         acc[a * B + b] = acc[a * B + b] + held[a] * other
             else:
                 for b in range(B):
-                    held[b] = load(px + t.x_off[b])
+                    held[b] = load(px[b] + cells[i])
                 for a in range(A):
                     other = load(pdy + t.dy_off[a])
                     for b in range(B):
@@ -101,6 +100,13 @@ cdef struct Slab:
     Py_ssize_t step[3]              # reals from one to the next
     Py_ssize_t block, channel
 
+cdef struct Layout:
+    # What chunks of the same shape share: of so many outputs of samples and axes.
+    Py_ssize_t n[4]
+    Slab slab
+    Py_ssize_t cells[CHUNK_OUTPUTS]
+    Py_ssize_t *pairs
+
 
 cdef inline Py_ssize_t cells_of_chunk(const Axis *axis, Py_ssize_t n_out) noexcept nogil:
     return (n_out - 1) * axis.stride + (axis.n_taps - 1) * axis.step + 1
@@ -109,12 +115,9 @@ cdef inline Py_ssize_t cells_of_chunk(const Axis *axis, Py_ssize_t n_out) noexce
 cdef void copy_x(const Gradient *g, const Box *box, Py_ssize_t channel, Py_ssize_t channels, Slab *slab, real *out) noexcept nogil:
     cdef const Axis *axes = &g.axis[0]
     cdef const real *x
-    cdef Py_ssize_t step = SAMPLES, c, d, h, w, i, left, right
-    for i in range(2, -1, -1):
+    cdef Py_ssize_t c, d, h, w, i, left, right
+    for i in range(3):
         slab.first[i] = axes[i].start + box.out[i] * axes[i].stride
-        slab.n[i], slab.step[i] = cells_of_chunk(&axes[i], box.n_out[i]), step
-        step *= slab.n[i]
-    slab.block, slab.channel = step, step * box.n_samples
     left = clip(-slab.first[2], 0, slab.n[2])
     right = clip(axes[2].n_in - slab.first[2], left, slab.n[2])
     for c in range(channels * box.n_samples):
@@ -175,6 +178,25 @@ cdef void place_pairs(const Gradient *g, const Slab *slab, Py_ssize_t channels, 
                                 + s * g.axis[2].step * slab.step[2])
                     pairs += 1
     pairs[0] = channels * slab.channel
+
+
+cdef void lay_out(const Gradient *g, const Box *box, Py_ssize_t channels, real *x, Layout *of) noexcept nogil:
+    """The layout of a chunk, unless it is the one before; and the ones, which lie behind its channels of x."""
+    cdef Py_ssize_t step = SAMPLES, i
+    cdef bint same = of.n[0] == box.n_samples
+    for i in range(3):
+        same = same and of.n[i + 1] == box.n_out[i]
+    if same:
+        return
+    of.n[0] = box.n_samples
+    for i in range(2, -1, -1):
+        of.n[i + 1] = box.n_out[i]
+        of.slab.n[i], of.slab.step[i] = cells_of_chunk(&g.axis[i], box.n_out[i]), step
+        step *= of.slab.n[i]
+    of.slab.block, of.slab.channel = step, step * box.n_samples
+    place_outputs(g, box, &of.slab, of.cells)
+    place_pairs(g, &of.slab, channels, of.pairs)
+    fill_cells(x + channels * of.slab.channel, of.slab.channel, 1)
 
 
 cdef void add_products(int A, Py_ssize_t n_pairs, const Py_ssize_t *pairs, Products *t, const real *dy, const real *x, real *sums) noexcept nogil:
@@ -239,30 +261,25 @@ cdef struct Shares:
     Py_ssize_t sums_size, x_size, dy_size    # reals of scratch
 
 
-cdef void add_chunk(const Gradient *g, const Box *box, Py_ssize_t channel, Py_ssize_t n_c, Py_ssize_t k0, Py_ssize_t n_k, bint careful,
-                    real *sums, real *x, real *dy) noexcept nogil:
+cdef void add_chunk(const Gradient *g, const Box *box, Layout *layout, Py_ssize_t channel, Py_ssize_t n_c, Py_ssize_t k0, Py_ssize_t n_k,
+                    bint careful, real *sums, real *x, real *dy) noexcept nogil:
     """sums[k, pair] of a chunk; the last pair is 1, for the bias."""
     cdef Split lots = split_evenly(n_k, MAX_LEFTS)
     cdef Py_ssize_t n_pairs = n_c * g.n_taps + 1, i, j
-    cdef Py_ssize_t *pairs = <Py_ssize_t *>(dy + n_k * CHUNK_OUTPUTS * SAMPLES)
-    cdef Py_ssize_t cells[CHUNK_OUTPUTS]
     cdef Products t
-    cdef Slab slab
-    t.sum_k, t.cells = n_pairs * SAMPLES, cells
+    t.sum_k, t.cells = n_pairs * SAMPLES, layout.cells
     t.n = box.n_samples * box.n_out[0] * box.n_out[1] * box.n_out[2]
-    copy_x(g, box, channel, n_c, &slab, x)
-    fill_cells(x + n_c * slab.channel, slab.channel, 1)
+    lay_out(g, box, n_c, x, layout)
+    copy_x(g, box, channel, n_c, &layout.slab, x)
     copy_dy(g, box, k0, n_k, t.n * SAMPLES, dy)
-    place_pairs(g, &slab, n_c, pairs)
-    place_outputs(g, box, &slab, cells)
     for i in range(MAX_LEFTS):
         t.dy_off[i] = i * t.n * SAMPLES
     for i in range(2):
         for j in range(lots.count[i]):
             if careful:
-                add_inner_products(g, box, &slab, lots.P[i], n_pairs, pairs, &t, dy, x, sums)
+                add_inner_products(g, box, &layout.slab, lots.P[i], n_pairs, layout.pairs, &t, dy, x, sums)
             else:
-                add_products(lots.P[i], n_pairs, pairs, &t, dy, x, sums)
+                add_products(lots.P[i], n_pairs, layout.pairs, &t, dy, x, sums)
             dy += lots.P[i] * t.n * SAMPLES
             sums += lots.P[i] * t.sum_k
 
@@ -271,12 +288,14 @@ cdef void add_blocks(const Gradient *g, Py_ssize_t first, Py_ssize_t last, Py_ss
                      Py_ssize_t n_k, bint careful, real *sums, real *x, real *dy) noexcept nogil:
     cdef Py_ssize_t block = first, chunk
     cdef Box box
+    cdef Layout layout
+    layout.n[0], layout.pairs = 0, <Py_ssize_t *>(dy + n_k * CHUNK_OUTPUTS * SAMPLES)
     memset(sums, 0, n_k * (n_c * g.n_taps + 1) * SAMPLES * sizeof(real))
     while block < last:
         for chunk in range(g.n_chunks):
             gradient_box(g, chunk, &box)
             box.sample, box.n_samples = block, min(g.chunk[0], last - block)
-            add_chunk(g, &box, channel, n_c, k0, n_k, careful, sums, x, dy)
+            add_chunk(g, &box, &layout, channel, n_c, k0, n_k, careful, sums, x, dy)
         block += box.n_samples
 
 
