@@ -10,7 +10,7 @@ from ._public import public
 # it is awake and alone on its cores, in 30 to 100 us when it sleeps, and waits for the scheduler when
 # another process has one of the cores. It is awake between the layers of a network.
 SERIAL_WORK = 8_000_000
-AWAKE = 5    # so much less work pays then; less still delays small networks when others use the machine
+AWAKE = 16   # so much less work pays then, and costs nothing when another process has one of the cores
 
 LETTERS = {
     1: {"SPATIAL": "W", "KERNEL": "S", "OUTPUTS": "Q"},
