@@ -173,6 +173,11 @@ cdef void run_rows(const Job *job, const Box *box, const View *view) noexcept no
             h += rows
 
 
+cdef inline bint rows_in_pairs(const Conv *cv, const Plan *plan) noexcept nogil:
+    """Whether rows fill a vector: then two are a tile, and all have the same taps, with rows of zeros around."""
+    return plan.mode == ROW_VECTORS and cv.axis[2].n_out == LANES and cv.axis[2].y == 1
+
+
 cdef void run_lanes(const Job *job, const Box *box, const View *view) noexcept nogil:
     cdef const Conv *cv = job.cv
     cdef const Axis *axes = &cv.axis[0]
@@ -182,18 +187,22 @@ cdef void run_lanes(const Job *job, const Box *box, const View *view) noexcept n
     cdef const real *x
     cdef const real *w
     cdef real *y
-    cdef int V = 2 if row > LANES else 1
+    cdef bint in_pairs = rows_in_pairs(cv, job.plan)
+    cdef int V = 2 if row > LANES or in_pairs else 1
     cdef Tile t
     start_tile(&t, job.first, 1)
-    t.b_v = t.out_v = min(LANES, row - LANES) if V == 2 else LANES
+    t.b_v = t.out_v = min(LANES, row - LANES) if row > LANES else LANES
     t.out_p, t.start_p = cv.y_c, LANES
     t.next_b, t.next_out = view.out[1], axes[1].y
-    reach = LANES + t.b_v if V == 2 else LANES
+    reach = LANES + t.b_v if row > LANES else LANES
     tiles = ceil_div(n_out, max_p(V))
     first[2], count[2] = 0, box.n_taps[2]
     trim(&axes[0], box.out[0], box.tap[0], box.n_taps[0], &first[0], &count[0])
     while h < box.n_out[1]:
-        rows = trim_rows(&axes[1], box, h, &first[1], &count[1])
+        if in_pairs:
+            first[1], count[1], rows = 0, box.n_taps[1], box.n_out[1]
+        else:
+            rows = trim_rows(&axes[1], box, h, &first[1], &count[1])
         x, w = view.data + h * view.out[1], job.packed
         set_sums(&t, box, view, width, first, count, True, &x, &w)
         y = (cv.y + box.sample * cv.y_n + job.channel * cv.y_c + box.out[0] * axes[0].y
@@ -202,6 +211,9 @@ cdef void run_lanes(const Job *job, const Box *box, const View *view) noexcept n
             k = part(n_out, tiles, i)
             P = part(n_out, tiles, i + 1) - k
             t.start = job.spread_bias + k * LANES
+            if in_pairs:
+                run_pairs(&t, P, rows, w + k, x, y + k * cv.y_c)
+                continue
             o = 0
             while axes[2].y == 1 and (o + reach <= row or job.first and reach <= row and o < row):
                 # A last tile ends with the row: some outputs are computed twice.
@@ -214,6 +226,16 @@ cdef void run_lanes(const Job *job, const Box *box, const View *view) noexcept n
                                   y + k * cv.y_c + j * axes[1].y + o * axes[2].y, axes[2].y)
                 o += 2 * LANES
         h += rows
+
+
+cdef inline void run_pairs(Tile *t, Py_ssize_t P, Py_ssize_t rows, const real *w, const real *x, real *y) noexcept nogil:
+    """Rows of one vector, two to a tile."""
+    cdef Py_ssize_t b_v = t.b_v, out_v = t.out_v, next_b = t.next_b, next_out = t.next_out
+    t.b_v, t.out_v, t.next_b, t.next_out = next_b, next_out, 2 * next_b, 2 * next_out
+    run_tiles(P, 2, rows // 2, t, w, x, y)
+    t.b_v, t.out_v, t.next_b, t.next_out = b_v, out_v, next_b, next_out
+    if rows % 2:
+        run_tiles(P, 1, 1, t, w, x + (rows - 1) * next_b, y + (rows - 1) * next_out)
 
 
 cdef void run_few_lanes(Tile *t, Py_ssize_t P, Py_ssize_t n, const real *w, const real *x, real *y, Py_ssize_t y_w) noexcept nogil:
@@ -294,7 +316,7 @@ cdef void run_item(Job *job, Box *box, Py_ssize_t item, bint finite) noexcept no
         run_samples(job, box, n_samples)
         return
     if plan.copy:
-        view_in_scratch(cv.axis, job.x, cv.x_c, box, plan.order, False, job.scratch, &view)
+        view_in_scratch(cv.axis, job.x, cv.x_c, box, plan.order, rows_in_pairs(cv, plan), job.scratch, &view)
     else:
         view_in_place(cv.axis, job.x, cv.x_c, box, &view)
     if plan.mode == ROW_VECTORS:
@@ -456,6 +478,11 @@ cdef int describe_weight(Axis *axes, cnp.ndarray weight, int rank, Py_ssize_t *t
     return first
 
 
+cdef inline Py_ssize_t channel_step(cnp.ndarray array, int axis) noexcept:
+    """In reals. That of a single channel may be anything, and would hide that cells follow each other."""
+    return 1 if array.shape[axis] == 1 and axis == array.ndim - 1 else array.strides[axis] // <Py_ssize_t>sizeof(real)
+
+
 cdef void describe(Conv *cv, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y, Py_ssize_t groups,
                    bint channels_last, bint adjoint) noexcept:
     cdef Py_ssize_t real_size = sizeof(real)
@@ -463,8 +490,8 @@ cdef void describe(Conv *cv, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias
     describe_spatial(cv.axis, x, y, channels_last)
     k_axis = describe_weight(cv.axis, weight, x.ndim - 2, cv.w_tile)
     cv.batch, cv.groups, cv.add, cv.blocks, cv.spread = x.shape[0], groups, False, False, False
-    cv.x_n, cv.x_c = x.strides[0] // real_size, x.strides[c_axis] // real_size
-    cv.y_n, cv.y_c = y.strides[0] // real_size, y.strides[c_axis] // real_size
+    cv.x_n, cv.x_c = x.strides[0] // real_size, channel_step(x, c_axis)
+    cv.y_n, cv.y_c = y.strides[0] // real_size, channel_step(y, c_axis)
     cv.n_out, cv.n_sum = weight.shape[k_axis] // groups, weight.shape[k_axis + 1]
     cv.w_out, cv.w_sum = weight.strides[k_axis] // real_size, weight.strides[k_axis + 1] // real_size
     cv.w_group = cv.n_out * cv.w_out

@@ -449,8 +449,8 @@ def conv_grad_weight(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dw, cnp.ndarray 
     k_axis = describe_weight(g.axis, dw, x.ndim - 2, g.dw_tile)
     g.batch, g.groups, g.in_blocks = x.shape[0], groups, blocks
     g.n_c, g.n_k = dw.shape[k_axis + 1], dw.shape[k_axis] // groups
-    g.x_n, g.x_c = x.strides[0] // real_size, x.strides[c_axis] // real_size
-    g.dy_n, g.dy_c = dy.strides[0] // real_size, dy.strides[c_axis] // real_size
+    g.x_n, g.x_c = x.strides[0] // real_size, channel_step(x, c_axis)
+    g.dy_n, g.dy_c = dy.strides[0] // real_size, channel_step(dy, c_axis)
     g.dw_k, g.dw_c = dw.strides[k_axis] // real_size, dw.strides[k_axis + 1] // real_size
     g.x, g.dy = <const real *>cnp.PyArray_DATA(x), <const real *>cnp.PyArray_DATA(dy)
     g.dw = <real *>cnp.PyArray_DATA(dw)

@@ -60,8 +60,8 @@ cdef void set_pool(Pool *g, cnp.ndarray x, cnp.ndarray y, cnp.ndarray table, cnp
         if i < 2:
             g.windows[i + 1] = g.windows[i] + 3 * g.n_out[i]
     g.batch, g.channels = x.shape[0], x.shape[c_axis]
-    g.x_n, g.x_c = x.strides[0] // real_size, x.strides[c_axis] // real_size
-    g.y_n, g.y_c = y.strides[0] // real_size, y.strides[c_axis] // real_size
+    g.x_n, g.x_c = x.strides[0] // real_size, channel_step(x, c_axis)
+    g.y_n, g.y_c = y.strides[0] // real_size, channel_step(y, c_axis)
     g.x, g.y, g.index, g.tap = <const real *>cnp.PyArray_DATA(x), <real *>cnp.PyArray_DATA(y), NULL, NULL
     g.n_passes, g.divisor, g.p = 1, 1, 1
     g.name[0] = g.name[1] = g.name[2] = 0
