@@ -12,7 +12,7 @@ from ..cases import bordered, depthwise, local, plain, tiled, transposed
 from ..cases._case import prepared, results
 
 LINEAR = (plain, bordered, transposed, tiled, local, depthwise)
-STEPS = (1e-4, 1e-5, 1e-6)
+STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 RTOL = 1e-6
 
 
