@@ -397,61 +397,6 @@ cdef inline real *aligned(real *p) noexcept nogil:
     return <real *>((<size_t>p + 63) // 64 * 64)
 
 
-cdef inline Conv one_phase(const Conv *whole, const Py_ssize_t *table, Py_ssize_t index) noexcept nogil:
-    cdef Conv cv = whole[0]
-    cdef Axis *axis
-    cdef int i
-    phase_axes(table, index, cv.axis)
-    for i in range(3):
-        axis = &cv.axis[i]
-        if cv.spread:
-            cv.pooled.cells[i] += 2 * axis.in_start
-        else:
-            cv.x += axis.in_start * axis.x
-        cv.y += axis.out_start * axis.y
-        cv.w += axis.tap_start * axis.w + axis.tile * cv.w_tile[i]
-        axis.n_in = ceil_div(axis.n_in - axis.in_start, axis.in_step)
-        axis.x *= axis.in_step
-        axis.y *= axis.out_step
-        axis.w *= axis.tap_step
-    return cv
-
-
-cdef int run_share(const Conv *whole, const Py_ssize_t *table, Py_ssize_t n_phases, int i, int n_threads) noexcept nogil:
-    """The share of one thread when there are many phases: of the samples, or of the phases."""
-    cdef Py_ssize_t first = 0, last = whole.batch, begin = 0, end = n_phases, index
-    cdef int failed = 0
-    cdef Conv cv
-    if whole.add or whole.batch >= n_threads:
-        first, last = part(whole.batch, n_threads, i), part(whole.batch, n_threads, i + 1)
-    else:
-        begin, end = part(n_phases, n_threads, i), part(n_phases, n_threads, i + 1)
-    for index in range(begin, end if first < last else begin):
-        cv = one_phase(whole, table, index)
-        cv.x += first * cv.x_n
-        cv.y += first * cv.y_n
-        cv.batch = last - first
-        failed = run_phase(&cv, 1) or failed
-    return failed
-
-
-cdef int run_phases(const Conv *whole, const Py_ssize_t *table, int n_threads) noexcept nogil:
-    cdef Py_ssize_t n_phases = table[0] * table[1] * table[2], index
-    cdef int failed[1]
-    cdef int i
-    cdef Conv cv
-    failed[0] = 0
-    if n_threads > 1 and n_phases > FEW_PHASES:
-        for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-            if run_share(whole, table, n_phases, i, n_threads):
-                failed[0] = 1
-    else:
-        for index in range(n_phases):
-            cv = one_phase(whole, table, index)
-            failed[0] = run_phase(&cv, n_threads) or failed[0]
-    return failed[0]
-
-
 # ---------------------------------------------------------------- called from Python
 
 cdef void describe_spatial(Axis *axes, cnp.ndarray x, cnp.ndarray y, bint channels_last) noexcept:
@@ -490,7 +435,7 @@ cdef void describe(Conv *cv, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias
     describe_spatial(cv.axis, x, y, channels_last)
     k_axis = describe_weight(cv.axis, weight, x.ndim - 2, cv.w_tile)
     cv.batch, cv.groups, cv.add, cv.blocks, cv.spread = x.shape[0], groups, False, False, False
-    cv.x_n, cv.x_c = x.strides[0] // real_size, channel_step(x, c_axis)
+    cv.apart, cv.x_n, cv.x_c = 1, x.strides[0] // real_size, channel_step(x, c_axis)
     cv.y_n, cv.y_c = y.strides[0] // real_size, channel_step(y, c_axis)
     cv.n_out, cv.n_sum = weight.shape[k_axis] // groups, weight.shape[k_axis + 1]
     cv.w_out, cv.w_sum = weight.strides[k_axis] // real_size, weight.strides[k_axis + 1] // real_size

@@ -49,10 +49,10 @@ cdef inline bint rows_in_place(const Axis *axis) noexcept nogil:
 
 
 cdef bint zeros_add_nothing(const Conv *cv) noexcept nogil:
-    """Whether the border along W may be read as zeros: there is none, or all weights are finite."""
+    """Whether the border along W, and what is between cells, may be read as zeros: there is none, or all weights are finite."""
     cdef real bad = 0
     cdef Py_ssize_t g, k, c, t, r, s
-    if not is_padded(&cv.axis[2]):
+    if not is_padded(&cv.axis[2]) and cv.apart == 1:
         return True
     for g in range(cv.groups):
         for k in range(cv.n_out):
@@ -73,7 +73,7 @@ cdef void plan_depthwise(const Conv *cv, int n_threads, Depthwise *d) noexcept n
     cdef int i
     d.cv, d.lanes_are_channels = cv, channels_follow(cv)
     d.copy = (axes[0].n_taps * axes[1].n_taps > WAYS and zeros_add_nothing(cv) if d.lanes_are_channels
-              else not rows_in_place(&axes[2]))
+              else cv.apart > 1 or not rows_in_place(&axes[2]))
     d.slid = 0 if axes[0].n_taps > 1 else 1
     # Nothing slides over every second cell; and a copy of x may hold every second row for each tap, where
     # strides and dilations have that in common.
@@ -292,7 +292,7 @@ cdef void run_row_lanes(const Depthwise *d, const Box *box, const real *x, const
     cdef Py_ssize_t row = box.n_out[2], start = axis.start + box.out[2] * axis.stride, first, last
     cdef View view
     if d.copy:
-        view_in_scratch(d.cv.axis, x, d.cv.x_c, box, CELLS_ADJACENT, False, scratch, &view)
+        view_in_scratch(d.cv.axis, x, d.cv.x_c, box, CELLS_ADJACENT, False, scratch, &view, d.cv.apart)
         run_vectors(d, box, &view, 1, row, view.data, packed, y)
         return
     view_in_place(d.cv.axis, x, d.cv.x_c, box, &view)

@@ -7,6 +7,8 @@ cdef enum:
     INPUT_BYTES = 1 << 19      # input scratch of a thread
     ROW_CELLS = 16 * MAX_P     # outputs of the buffer between tiles and y
     FAR_CHANNELS = 32          # from so many that lie apart a tile would read lines that the cache drops before its next
+    MAX_ROW_TAPS = 64          # of phases that are computed as whole rows
+    NO_SHIFT = 1 << 30         # of a tap that no phase has
     FEW_PHASES = 9             # phases that all threads run together, as of strides up to 3
 
 cdef enum Mode:
@@ -22,6 +24,7 @@ cdef struct Conv:
     Py_ssize_t n_sum, n_out              # channels summed and produced, per group
     Py_ssize_t x_n, x_c, y_n, y_c, w_group, w_out, w_sum
     Py_ssize_t w_tile[3]                 # from the weights of one tile to the next
+    Py_ssize_t apart                     # cells of x along W, with zeros between; 1 but for depthwise convolutions
     bint add                             # to what y holds
     bint blocks                          # a cell of x and y is a block of samples, see blocks.pyx,
     bint spread                          # and x the gradient of pooled outputs

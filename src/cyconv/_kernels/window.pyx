@@ -103,8 +103,8 @@ cdef inline void view_in_place(const Axis *axes, const real *x, Py_ssize_t x_c, 
 
 
 cdef void view_in_scratch(const Axis *axes, const real *x, Py_ssize_t x_c, const Box *box, Order order,
-                          bint zero_rows, real *scratch, View *view) noexcept nogil:
-    """Copy what ``box`` reads of the sample at ``x`` into ``scratch``.
+                          bint zero_rows, real *scratch, View *view, Py_ssize_t apart=1) noexcept nogil:
+    """Copy what ``box`` reads of the sample at ``x``, whose cells lie ``apart`` along W, into ``scratch``.
 
     The tiles read (D, H, W, C) fastest, but long rows of many channels are left as (D, H, C, W)
     rather than transposed. Rows outside the input are left unwritten unless ``zero_rows``: their
@@ -127,7 +127,9 @@ cdef void view_in_scratch(const Axis *axes, const real *x, Py_ssize_t x_c, const
             i_d = input_cell(&axes[0], &cd, box.out[0], box.tap[0], d)
             for h in range(ch.size):
                 i_h = input_cell(&axes[1], &ch, box.out[1], box.tap[1], h)
-                if 0 <= i_d < axes[0].n_in and 0 <= i_h < axes[1].n_in:
+                if 0 <= i_d < axes[0].n_in and 0 <= i_h < axes[1].n_in and apart > 1:
+                    fill_apart(row, &cw, x + i_d * axes[0].x + i_h * axes[1].x, axes[2].x, begin, first, last, nc, x_c, apart)
+                elif 0 <= i_d < axes[0].n_in and 0 <= i_h < axes[1].n_in:
                     fill_run(row, &cw, x + i_d * axes[0].x + i_h * axes[1].x + begin * axes[2].x, axes[2].x * cw.step,
                              first, last, nc, x_c, channels_last, axes[1].x)
                 elif zero_rows and run == 0:
@@ -222,6 +224,22 @@ cdef void fill_run(real *cells, const Cover *c, const real *x, Py_ssize_t x_w, P
     else:
         for i in range(nc):
             copy_cells(cells + i * c.size, x + i * x_c, n, x_w)
+
+
+cdef void fill_apart(real *cells, const Cover *c, const real *x, Py_ssize_t x_w, Py_ssize_t begin, Py_ssize_t first, Py_ssize_t last,
+                     Py_ssize_t nc, Py_ssize_t x_c, Py_ssize_t apart) noexcept nogil:
+    """A run from cell ``begin`` of a row that has a cell of x at every multiple of ``apart`` and zeros elsewhere; (C, W)."""
+    cdef Py_ssize_t i, cell, at
+    for i in range(nc):
+        zero_cells(cells, c.length)
+        cell = ceil_div(begin + first, apart)
+        at = cell * apart - begin
+        while at < last:
+            cells[at] = x[cell * x_w]
+            cell += 1
+            at += apart
+        cells += c.size
+        x += x_c
 
 
 cdef inline void zero_cells(real *out, Py_ssize_t n) noexcept nogil:
