@@ -396,6 +396,21 @@ def test_infinity_and_nan_reach_the_results_that_read_them_and_no_others(operand
             assert is_equal, (name, position, data_format, g)
 
 
+@pytest.mark.parametrize("bad", [1.0, np.inf, np.nan])
+def test_strided_depthwise_gradients_have_the_same_bits_in_both_layouts(bad, isa, dtype, rng):
+    """Channels first, the phases along W are one convolution with zeros between cells if all weights are finite."""
+    for kernel, stride, dilation, padding, width in product((1, 2, 3, 6), (2, 3), (1, 2, 3), (0, 1), (17, 18, 40)):
+        weight = rng.standard_normal((24, 1, 3, kernel)).astype(dtype)
+        weight[5, 0, 1, kernel // 2] *= bad
+        keywords = {"stride": (2, stride), "dilation": (1, dilation), "padding": (1, padding), "groups": 24}
+        x = np.zeros((2, 24, 9, width), dtype)
+        dy = rng.standard_normal(cyconv.conv2d(x, weight, **keywords).shape).astype(dtype)
+        first = cyconv.conv2d_grad_input(dy, weight, x.shape, **keywords)
+        last = cyconv.conv2d_grad_input(in_layout(dy, "channels_last"), weight, (2, 9, width, 24), **keywords,
+                                        data_format="channels_last")
+        assert_same_bits(first, channels_first(last, "channels_last"))
+
+
 def test_infinite_weight_on_padding_gives_infinity_where_pytorch_gives_nan(isa):
     y = cyconv.conv(np.ones((1, 1, 4)), [[[np.inf, 1, 1]]], padding=1)
     np.testing.assert_array_equal(y[0, 0], [2, np.inf, np.inf, np.inf])
