@@ -83,7 +83,7 @@ cdef int run_share(const Conv *whole, const Py_ssize_t *table, Py_ssize_t n_phas
 
 
 cdef int run_phases(const Conv *whole, const Py_ssize_t *table, int n_threads) noexcept nogil:
-    cdef Py_ssize_t n_phases = table[0] * table[1] * table[2], index
+    cdef Py_ssize_t rows = table[0] * table[1], n_phases = rows * table[2], index
     cdef int failed[1]
     cdef int i
     cdef Conv cv
@@ -93,11 +93,11 @@ cdef int run_phases(const Conv *whole, const Py_ssize_t *table, int n_threads) n
             if run_share(whole, table, n_phases, i, n_threads):
                 failed[0] = 1
     else:
-        for index in range(table[0] * table[1]):
-            if whole_rows(whole, table, index, &cv):
-                failed[0] = run_phase(&cv, n_threads) or failed[0]
-                continue
-            for i in range(table[2]):
-                cv = one_phase(whole, table, index + i * table[0] * table[1])
-                failed[0] = run_phase(&cv, n_threads) or failed[0]
+        for index in range(n_phases):        # in this order, for results of tiles are added up
+            if whole_rows(whole, table, index % rows, &cv):
+                if index >= rows:
+                    continue
+            else:
+                cv = one_phase(whole, table, index)
+            failed[0] = run_phase(&cv, n_threads) or failed[0]
     return failed[0]
