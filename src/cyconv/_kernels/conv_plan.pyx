@@ -9,7 +9,8 @@ cdef enum:
     FAR_CHANNELS = 32          # from so many that lie apart a tile would read lines that the cache drops before its next
     MAX_ROW_TAPS = 64          # of phases that are computed as whole rows
     NO_SHIFT = 1 << 30         # of a tap that no phase has
-    CACHE_WAY = 1 << 12        # bytes; cells so far apart, or a multiple of it, have the same few places in first-level cache
+    CACHE_WAY = 1 << 12        # bytes of first-level cache; samples that lie a multiple of it apart compete for its places,
+    TILE_BYTES = 12 << 12      # and more than so many of a tile of one vector do not stay in it
     FEW_PHASES = 9             # phases that all threads run together, as of strides up to 3
 
 cdef enum Mode:
@@ -120,7 +121,7 @@ cdef bint samples_fill_tiles_better(const Conv *cv, int V) noexcept nogil:
     cdef Py_ssize_t valid = 0, o, first, row = axis.n_out
     cdef double by_rows, by_samples
     cdef Py_ssize_t size = cv.x_n * sizeof(real)
-    cdef bint crowded = (size > CACHE_WAY and size % CACHE_WAY == 0) or (V == 1 and max_p(V) * size > 12 * CACHE_WAY)
+    cdef bint crowded = (size > CACHE_WAY and size % CACHE_WAY == 0) or (V == 1 and max_p(V) * size > TILE_BYTES)
     if row > 2 * MAX_P or cv.batch == 1 or (cv.x_c != 1 and (cv.n_sum >= FAR_CHANNELS or crowded)):
         return False
     for o in range(row):
