@@ -26,7 +26,6 @@ cdef extern from "simd.h" nogil:
     void reread(const Tile **t)
     void forget(real **p)
     void forget_scalar "forget"(const real **p)
-    void forget_offset "forget"(Py_ssize_t *offset)
     vec load_part(const real *p, long n)
     void store_part(real *p, vec v, long n)
 
@@ -89,7 +88,6 @@ cdef inline void tile(const int P, const int V, Py_ssize_t count, const Tile *t,
     cdef int p, v
     for p in range(P):
         off[p] = t.off[p] * <Py_ssize_t>sizeof(real)
-        forget_offset(&off[p])     # kept in vector registers they would cost an FMA each
     for i in range(count):
         init = t.start if t.first else out
         for p in range(P):
