@@ -76,33 +76,44 @@ cdef inline real sum_of_lanes(vec v) noexcept nogil:
     return total
 
 
+cdef inline void load_rows(vec *rows, const real *w, Py_ssize_t step, Py_ssize_t n_rows, Py_ssize_t n) noexcept nogil:
+    """n elements of each of LANES rows, zeros behind the last; whole blocks without a branch."""
+    cdef vec zero = splat(0)
+    cdef Py_ssize_t i
+    if n == LANES and n_rows >= LANES:
+        for i in range(LANES):
+            rows[i] = load(w + i * step)
+    else:
+        for i in range(LANES):
+            rows[i] = load_part(w + i * step, n) if i < n_rows else zero
+
+
 cdef real pack_columns(const Conv *cv, const real *w, Py_ssize_t n_out, Py_ssize_t columns, bint reverse,
                        Py_ssize_t n_taps, Py_ssize_t nc, Py_ssize_t width, real *packed) noexcept nogil:
     """Transpose contiguous (c, tap) columns of the weights; returns 0 or NaN."""
     cdef vec rows[LANES]
     cdef vec zero = splat(0)
     cdef vec bad = zero, found
-    cdef Py_ssize_t block, column_block, j, k, i, n, c, tap
+    cdef Py_ssize_t step = (-nc if reverse else nc) * width, block, column_block, i, n, left
+    cdef real *to
     for block in range(width // LANES):
-        k = block * LANES
-        c = tap = 0
+        to = packed + block * LANES - (min(step, 0) * (n_taps - 1))
+        left = n_taps
         for column_block in range(ceil_div(columns, LANES)):
-            j = column_block * LANES
-            n = min(LANES, columns - j)
+            n = min(LANES, columns - column_block * LANES)
+            load_rows(rows, w + block * LANES * cv.w_out + column_block * LANES, cv.w_out, n_out - block * LANES, n)
             found = zero       # of this block: one sum over all would wait for every addition
             for i in range(LANES):
-                rows[i] = zero
-                if k + i < n_out:
-                    rows[i] = load(w + (k + i) * cv.w_out + j) if n == LANES else load_part(w + (k + i) * cv.w_out + j, n)
                 found = found + rows[i] * zero
             bad = bad + found
             transpose(rows)
-            for i in range(n):
-                store(packed + ((n_taps - 1 - tap if reverse else tap) * nc + c) * width + k, rows[i])
-                tap += 1
-                if tap == n_taps:
-                    tap = 0
-                    c += 1
+            for i in range(LANES):
+                if i == n:
+                    break
+                store(to, rows[i])
+                left -= 1
+                to += step if left else width - (n_taps - 1) * step
+                left = left if left else n_taps
     return sum_of_lanes(bad)
 
 

@@ -163,8 +163,8 @@ static inline vec load_part(const real *p, long n)
 static inline void store_part(real *p, vec v, long n) { memcpy(p, &v, n * sizeof(real)); }
 #endif
 
-/* Transpose LANES vectors of LANES elements in registers: log2(LANES) rounds; round s swaps the
-   off-diagonal s x s blocks of every two rows that are s apart. */
+/* Transpose LANES vectors of LANES elements in registers, by instructions that every port of shuffles takes: first
+   within blocks of 16 bytes, then those blocks. Round s of the first interleaves the elements of rows s apart. */
 #if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
 #define LOW(j, s) ((j) & (s) ? LANES + (j) - (s) : (j))
 #define HIGH(j, s) ((j) & (s) ? LANES + (j) : (j) + (s))
@@ -172,43 +172,68 @@ static inline void store_part(real *p, vec v, long n) { memcpy(p, &v, n * sizeof
 #define PICK4(F, j, s) PICK2(F, j, s), PICK2(F, j + 2, s)
 #define PICK8(F, j, s) PICK4(F, j, s), PICK4(F, j + 4, s)
 #define PICK16(F, j, s) PICK8(F, j, s), PICK8(F, j + 8, s)
-#define ROUND(PICK, s)                                                     \
-    for (int i = 0; i < LANES; i++)                                        \
-        if (!(i & s)) {                                                    \
-            vec a = rows[i], b = rows[i + s];                              \
-            rows[i] = __builtin_shufflevector(a, b, PICK(LOW, 0, s));      \
-            rows[i + s] = __builtin_shufflevector(a, b, PICK(HIGH, 0, s)); \
-        }
+#if LANES == 16
+#define PICK(F, s) PICK16(F, 0, s)
+#elif LANES == 8
+#define PICK(F, s) PICK8(F, 0, s)
+#elif LANES == 4
+#define PICK(F, s) PICK4(F, 0, s)
+#else
+#define PICK(F, s) PICK2(F, 0, s)
+#endif
+#define BLOCK (16 / REAL_BYTES)
+#define INTERLEAVED(j, s) ((j) / BLOCK * BLOCK + (j) % BLOCK / (2 * (s)) * (s) + (j) % (s) + ((j) & (s) ? LANES : 0))
+#define INTERLEAVED_HIGH(j, s) (INTERLEAVED(j, s) + BLOCK / 2)
+#define EVEN_BLOCKS(j, s) ((j) / BLOCK * 2 * BLOCK + (j) % BLOCK) /* of both rows, one after the other */
+#define ODD_BLOCKS(j, s) (EVEN_BLOCKS(j, s) + BLOCK)
+#define PAIRS(F, G, s, i, j)                                               \
+    {                                                                      \
+        vec a = rows[i], b = rows[j];                                      \
+        rows[i] = __builtin_shufflevector(a, b, PICK(F, s));               \
+        rows[j] = __builtin_shufflevector(a, b, PICK(G, s));               \
+    }
 static inline void transpose(vec *rows)
 {
-#if LANES == 16
-    ROUND(PICK16, 1) ROUND(PICK16, 2) ROUND(PICK16, 4) ROUND(PICK16, 8)
-#elif LANES == 8
-    ROUND(PICK8, 1) ROUND(PICK8, 2) ROUND(PICK8, 4)
-#elif LANES == 4
-    ROUND(PICK4, 1) ROUND(PICK4, 2)
+#if BLOCK == 4
+    for (int i = 0; i < LANES; i += 4) { /* halves of a block hold rows 0 and 2, or 1 and 3 */
+        PAIRS(INTERLEAVED, INTERLEAVED_HIGH, 1, i, i + 1)
+        PAIRS(INTERLEAVED, INTERLEAVED_HIGH, 1, i + 2, i + 3)
+        PAIRS(INTERLEAVED, INTERLEAVED_HIGH, 2, i, i + 2)
+        PAIRS(INTERLEAVED, INTERLEAVED_HIGH, 2, i + 1, i + 3)
+        vec swap = rows[i + 1];
+        rows[i + 1] = rows[i + 2];
+        rows[i + 2] = swap;
+    }
 #else
-    ROUND(PICK2, 1)
+    for (int i = 0; i < LANES; i += 2)
+        PAIRS(INTERLEAVED, INTERLEAVED_HIGH, 1, i, i + 1)
+#endif
+#if LANES > BLOCK
+    for (int s = BLOCK; s < LANES; s *= 2)
+        for (int i = 0; i < LANES; i++)
+            if (!(i & s))
+                PAIRS(EVEN_BLOCKS, ODD_BLOCKS, 0, i, i + s)
 #endif
 }
 /* rows[0][i] = sum of rows[i], halves of a row first; rows are overwritten. */
-#define FOLD(PICK, s)                                                              \
+#define FOLD(s)                                                                    \
     for (int i = 0; i < s; i++) {                                                  \
         vec a = rows[i], b = rows[i + s];                                          \
-        rows[i] = __builtin_shufflevector(a, b, PICK(LOW, 0, s))                   \
-                + __builtin_shufflevector(a, b, PICK(HIGH, 0, s));                 \
+        rows[i] = __builtin_shufflevector(a, b, PICK(LOW, s))                      \
+                + __builtin_shufflevector(a, b, PICK(HIGH, s));                    \
     }
 static inline void sum_rows(vec *rows)
 {
-#if LANES == 16
-    FOLD(PICK16, 8) FOLD(PICK16, 4) FOLD(PICK16, 2) FOLD(PICK16, 1)
-#elif LANES == 8
-    FOLD(PICK8, 4) FOLD(PICK8, 2) FOLD(PICK8, 1)
-#elif LANES == 4
-    FOLD(PICK4, 2) FOLD(PICK4, 1)
-#else
-    FOLD(PICK2, 1)
+#if LANES >= 16
+    FOLD(8)
 #endif
+#if LANES >= 8
+    FOLD(4)
+#endif
+#if LANES >= 4
+    FOLD(2)
+#endif
+    FOLD(1)
 }
 #else
 static inline void sum_rows(vec *rows)
@@ -423,15 +448,7 @@ static inline void store_longs(int64_t *p, whole v, int64_t base, long n)
 /* a[0], a[2], ..., b[0], b[2], ... and the others between them; and the inverse. */
 #if LANES > 1 && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12))
 #define HAVE_PAIRS
-#if LANES == 16
-#define SHUFFLE(F, a, b, s) __builtin_shufflevector(a, b, PICK16(F, 0, s))
-#elif LANES == 8
-#define SHUFFLE(F, a, b, s) __builtin_shufflevector(a, b, PICK8(F, 0, s))
-#elif LANES == 4
-#define SHUFFLE(F, a, b, s) __builtin_shufflevector(a, b, PICK4(F, 0, s))
-#else
-#define SHUFFLE(F, a, b, s) __builtin_shufflevector(a, b, PICK2(F, 0, s))
-#endif
+#define SHUFFLE(F, a, b, s) __builtin_shufflevector(a, b, PICK(F, s))
 #if VECTOR_BYTES == 32
 /* In two steps: few instructions cross the halves of a vector. */
 #define HALVES(j, s) ((j) < LANES / 2 ? (j) + (s) * LANES / 2 : (j) + LANES / 2 + (s) * LANES / 2)
@@ -466,15 +483,11 @@ static inline vec evens(vec a, vec b)
 {
 #if LANES > 1 && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12))
 #define EVEN(j, s) ((j) < LANES / 2 ? 2 * (j) : 2 * (j) + 1)
-#if LANES == 16
-    return __builtin_shufflevector(a, b, PICK16(EVEN, 0, 0));
-#elif LANES == 8     /* within halves, then pairs: GCC finds no way as short by itself */
+#if LANES == 8     /* within halves, then pairs: GCC finds no way as short by itself */
     vec v = __builtin_shufflevector(a, b, 0, 2, 9, 11, 4, 6, 13, 15);
     return __builtin_shufflevector(v, v, 0, 1, 4, 5, 2, 3, 6, 7);
-#elif LANES == 4
-    return __builtin_shufflevector(a, b, PICK4(EVEN, 0, 0));
 #else
-    return __builtin_shufflevector(a, b, PICK2(EVEN, 0, 0));
+    return __builtin_shufflevector(a, b, PICK(EVEN, 0));
 #endif
 #else
     vec v = a;
