@@ -59,7 +59,7 @@ cdef void plan_phase(const Conv *cv, int n_threads, Plan *plan) noexcept nogil:
     plan.mode = ROW_TILES
     if cv.blocks:
         plan.mode = BLOCK_VECTORS
-    elif 2 * row >= LANES and (2 * cv.n_out <= LANES or (axes[2].y == 1 and terms <= 64)):
+    elif 2 * row >= LANES and (2 * cv.n_out <= LANES or (axes[2].y == 1 and terms <= 64 and 2 * row > LANES)):
         plan.mode = ROW_VECTORS
         plan.V = 2 if row > LANES else 1
     elif samples_fill_tiles_better(cv, plan.V):

@@ -3,6 +3,7 @@
    The compiler's flags decide the width; CYCONV_FLOAT64 makes the element a double. Where the
    compiler has no vector extension a vector is one element: slow, right, portable. */
 #pragma once
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #ifdef __AVX2__
@@ -77,6 +78,11 @@ static inline vec splat(real x) { return SPLAT(x); }
 
 /* The first n elements, 0 <= n <= LANES; the others are zero, or stay as they are in memory. Those of lanes
    with 0 <= at + i < n, for at and n below 2**31. */
+#ifdef __AVX512F__
+#define CHEAP_MASKS 1
+#else
+#define CHEAP_MASKS 0
+#endif
 #if defined(__AVX512F__)
 typedef uint32_t some_lanes;
 static inline some_lanes lanes_inside(long at, long n)
@@ -258,6 +264,20 @@ static inline void transpose(vec *rows)
         }
 }
 #endif
+
+/* out[j * out_step + i] = x[i * x_step + j] for i, j < LANES. Not inlined, it would take registers from what is around. */
+#ifdef __GNUC__
+__attribute__((noinline))
+#endif
+static void transpose_block(real *out, ptrdiff_t out_step, const real *x, ptrdiff_t x_step)
+{
+    vec rows[LANES];
+    for (int i = 0; i < LANES; i++)
+        rows[i] = load(x + i * x_step);
+    transpose(rows);
+    for (int i = 0; i < LANES; i++)
+        store(out + i * out_step, rows[i]);
+}
 
 /* Elementary functions: integers as wide as the elements, comparisons (all bits of a true element are
    set), and the parts of a floating-point number. */

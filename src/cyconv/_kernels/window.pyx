@@ -150,6 +150,10 @@ cdef inline Py_ssize_t scratch_size(const Axis *axes, const Box *box, Order orde
             * cover(&axes[2], box.n_out[2], box.n_taps[2], order).size * box.n_channels)
 
 
+cdef extern from "simd.h" nogil:
+    void transpose_block(real *out, Py_ssize_t out_step, const real *x, Py_ssize_t x_step)
+
+
 cdef inline void prefetch_cells(const real *x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i, line = 64 // sizeof(real)
     for i in range(n // line):
@@ -170,6 +174,9 @@ cdef void copy_transposed(real *out, Py_ssize_t out_step, const real *x, Py_ssiz
             rows = min(LANES, n_rows - i)
             for k in range(rows if ahead else 0):
                 prefetch_input(x + (i + k) * x_step + j + ahead)
+            if rows == LANES and columns == LANES:
+                transpose_block(out + j * out_step + i, out_step, x + i * x_step + j, x_step)
+                continue
             for k in range(LANES):
                 cells[k] = load_part(x + (i + k) * x_step + j, columns) if k < rows else zero
             transpose(cells)
@@ -209,7 +216,7 @@ cdef void fill_run(real *cells, const Cover *c, const real *x, Py_ssize_t x_w, P
             zero_cells(cells + i * c.size + last, c.length - last)
         cells += first
     x += first * x_w
-    if channels_last and x_c == 1 and x_w == nc:
+    if channels_last and x_w == nc and (x_c == 1 or nc == 1):
         copy_cells(cells, x, n * nc, 1)
     elif channels_last and x_w == 1:
         copy_transposed(cells, nc, x, x_c, nc, n, x_h)
