@@ -3,8 +3,8 @@
 #
 # Lanes are channels where these follow each other in memory (channels_last); then taps in the border are
 # left out, and x is read in place unless its rows would drive each other out of the cache. Else lanes are
-# outputs of a row and each weight fills a vector; x is read in place, at the ends of rows under a mask, but
-# with strides along W from a zero-padded copy. Loop nests of one thread:
+# outputs of a row and each weight fills a vector; x is read in place, under a mask at the ends of rows (or all of
+# it, where masks cost nothing), but with strides of 3 and more along W from a zero-padded copy. Loop nests of one thread:
 #     item             outputs of one sample: a block of D, H and W; with lanes along rows, of one channel
 #
 #     W with the same taps, row     |    output of one of D and H, the one along which `slide` does not run
@@ -25,6 +25,7 @@ cdef struct Depthwise:
     bint lanes_are_channels
     bint copy                          # x, with a border of zeros along W
     int slid, height                   # the axis that outputs slide down, and how many of its taps; 1: none slides
+    bint three                         # taps along W, of one channel
     Py_ssize_t step[4]                 # in packed weights, from tap to tap of D, H, W and channel to channel
     Py_ssize_t block_size, n_blocks    # packed: bias and weights of LANES channels, or of one
     Py_ssize_t parts[3]                # of D, H, W
@@ -75,11 +76,14 @@ cdef void plan_depthwise(const Conv *cv, int n_threads, Depthwise *d) noexcept n
     d.copy = (axes[0].n_taps * axes[1].n_taps > WAYS and zeros_add_nothing(cv) if d.lanes_are_channels
               else cv.apart > 1 or not rows_in_place(&axes[2]))
     d.slid = 0 if axes[0].n_taps > 1 else 1
-    # Nothing slides over every second cell; and a copy of x may hold every second row for each tap, where
-    # strides and dilations have that in common.
-    d.height = 1
+    # Over every second cell three rows slide; a copy of x may hold every second row for each tap, where strides and
+    # dilations have that in common.
+    d.height, d.three = 1, axes[2].n_taps == THREE and cv.n_sum == 1
     if not d.lanes_are_channels and axes[2].stride * axes[d.slid].stride == 1 and slides(&axes[d.slid]):
         d.height = <int>axes[d.slid].n_taps
+    elif not d.lanes_are_channels and not d.copy and d.three and axes[2].stride == 2 and slides_two(&axes[d.slid]):
+        d.height = THREE
+    d.three = d.three and (d.height == 1 or d.height == THREE)
     size *= d.height
     d.step[3] = size
     size *= cv.n_sum
@@ -101,6 +105,11 @@ cdef bint slides(const Axis *axis) noexcept nogil:
     passes = rows + axis.n_taps - 1
     passes = first_inside(axis.start, axis.step, axis.n_in, passes) - first_inside(axis.start, axis.step, 0, passes)
     return 2 * passes <= 3 * rows
+
+
+cdef inline bint slides_two(const Axis *axis) noexcept nogil:
+    """The same for three rows, two to an output."""
+    return axis.n_taps == THREE and axis.stride == 2 and axis.step == 1 and axis.n_out > 2
 
 
 cdef void cut_items(Depthwise *d, int n_threads) noexcept nogil:
@@ -174,7 +183,7 @@ cdef void run_column(const Depthwise *d, const Box *box, const View *view, const
     cdef const Axis *axes = &d.cv.axis[0]
     cdef const Axis *down = &axes[d.slid]
     cdef int other = 1 - d.slid
-    cdef Py_ssize_t o, h, start, apart = down.step // down.stride
+    cdef Py_ssize_t o, h, start, apart = max(1, down.step // down.stride), rows
     cdef Py_ssize_t reach = (LANES - 1) * view.out[2] + (axes[2].n_taps - 1) * view.tap[2]
     cdef const real *at
     cdef const real *taps
@@ -190,9 +199,8 @@ cdef void run_column(const Depthwise *d, const Box *box, const View *view, const
             if d.height > 1:
                 first[d.slid], n[d.slid] = 0, 1
                 s.rows = ceil_div(box.n_out[d.slid] - h, apart)
-                start = down.start + (box.out[d.slid] + h) * down.stride
-                s.first = first_inside(start, down.step, 0, s.rows + d.height - 1)
-                s.last = first_inside(start, down.step, down.n_in, s.rows + d.height - 1)
+                start, rows = down.start + (box.out[d.slid] + h) * down.stride, s.rows * down.stride + d.height
+                s.first, s.last = first_inside(start, down.step, 0, rows), first_inside(start, down.step, down.n_in, rows)
                 s.t.next_a, s.t.next_out = view.tap[d.slid], apart * y_step[d.slid]
             else:
                 s.rows = alike(down, box.out[d.slid] + h, box.n_out[d.slid] - h, &first[d.slid], &n[d.slid])
@@ -215,7 +223,10 @@ cdef inline void set_slide(const Depthwise *d, const View *view, Slide *s, const
         x[0] += first[i] * view.tap[i]
         w[0] += first[i] * d.step[i]
     s.t.sum.n[3], s.t.sum.a[3], s.t.sum.b[3] = d.cv.n_sum, view.c, d.step[3]
-    list_runs(&s.t, not s.edge)
+    if d.three:
+        s.t.sum.n[3], s.t.sum.a[3], s.t.sum.b[3], s.t.sum.n[2] = n[2], view.tap[2], d.step[2], 1
+    s.three = d.three and n[2] == THREE
+    list_runs(&s.t, not d.three and not s.edge)
 
 
 cdef inline Py_ssize_t alike(const Axis *axis, Py_ssize_t out, Py_ssize_t left, Py_ssize_t *first, Py_ssize_t *n) noexcept nogil:
@@ -234,7 +245,7 @@ cdef inline Py_ssize_t alike(const Axis *axis, Py_ssize_t out, Py_ssize_t left, 
 
 cdef inline void side_by_side(Slide *s, int V, Py_ssize_t count, Py_ssize_t x_v, Py_ssize_t out_v) noexcept nogil:
     """``count`` tiles of V vectors that follow each other."""
-    s.even, s.edge, s.count, s.n_last = False, False, count, LANES
+    s.even, s.edge, s.strip, s.count, s.n_last = False, False, False, count, LANES
     s.x_v, s.t.out_v = x_v, out_v
     s.x_tile, s.w_tile, s.out_tile = V * x_v, 0, V * out_v
 
@@ -269,6 +280,7 @@ cdef void run_channel_lanes(const Depthwise *d, const Box *box, const real *x, r
                 x, w = view.data + od * view.out[0] + oh * view.out[1] + o * view.out[2], d.packed
                 to = y + od * axes[0].y + oh * axes[1].y + o * axes[2].y
                 set_slide(d, &view, &s, first, n, &x, &w)
+                s.strip = s.three and (s.x_v == view.tap[2] or s.x_v == 2 * view.tap[2])
                 for i in range(2):
                     for j in range(tiles.count[i]):
                         all_channels(d, tiles.P[i], &s, x, w, to)
@@ -296,6 +308,9 @@ cdef void run_row_lanes(const Depthwise *d, const Box *box, const real *x, const
         run_vectors(d, box, &view, 1, row, view.data, packed, y)
         return
     view_in_place(d.cv.axis, x, d.cv.x_c, box, &view)
+    if CHEAP_MASKS and d.three:
+        run_masked(d, box, &view, packed, y)
+        return
     first = ceil_div(first_inside(start, axis.stride, 0, row), LANES)      # vectors whose taps all lie inside
     last = max(first, first_inside(start + (axis.n_taps - 1) * axis.step, axis.stride, axis.n_in, row) // LANES)
     run_vectors(d, box, &view, axis.stride, (last - first) * LANES, view.data + first * LANES * axis.stride, packed,
@@ -323,6 +338,23 @@ cdef void run_edges(const Depthwise *d, const Box *box, const View *view, Py_ssi
         s.at, s.at_tap, s.n_in = axis.start + (box.out[2] + at) * axis.stride, axis.step, axis.n_in
         run_column(d, box, view, y_step, V, &s, view.data + at * axis.stride, packed, y + at)
         i = second if V == 1 else second + 1 if second + 1 != first else last
+
+
+cdef void run_masked(const Depthwise *d, const Box *box, const View *view, const real *packed, real *y) noexcept nogil:
+    """All vectors of a row under masks, as many at a time as there are bodies for."""
+    cdef const Axis *axis = &d.cv.axis[2]
+    cdef Py_ssize_t row = box.n_out[2], n = ceil_div(row, LANES), groups = ceil_div(n, MASKED_V), g, at
+    cdef Py_ssize_t y_step[3]
+    cdef Slide s
+    cdef int V, k
+    for k in range(3):
+        y_step[k] = d.cv.axis[k].y
+    for g in range(groups):
+        at, V = part(n, groups, g) * LANES, <int>(part(n, groups, g + 1) - part(n, groups, g))
+        side_by_side(&s, V, 1, LANES * axis.stride, LANES)
+        s.even, s.edge, s.n_last = axis.stride == 2, True, min(<Py_ssize_t>LANES, row - at - (V - 1) * LANES)
+        s.at, s.at_tap, s.n_in = axis.start + (box.out[2] + at) * axis.stride, axis.step, axis.n_in
+        run_column(d, box, view, y_step, V, &s, view.data + at * axis.stride, packed, y + at)
 
 
 cdef void run_vectors(const Depthwise *d, const Box *box, const View *view, Py_ssize_t stride, Py_ssize_t n, const real *x,

@@ -5,12 +5,16 @@
 # A pass reads one row of x and adds to the H rows of outputs that it serves, so a vector of x is
 # loaded once for H products. The oldest row of sums is then complete and the others move up. The
 # chain of additions of an output runs over k first, then i0 to i3: k must count its outermost taps.
-# With H = 1 nothing moves, and all taps are among i0 to i3; then the cells of a vector of x may also be
-# every second one. At an edge i2 counts the taps along a row of x, and beyond its ends they read zeros.
+# With H = 1 nothing moves, and all taps are among i0 to i3. At an edge i2 counts the taps along a row of x, and
+# beyond its ends they read zeros. The cells of a vector of x may also be every second one; then, if sums slide
+# at all, a pass reads two rows and ends with one of outputs.
+#
+# Most windows have three taps along a row: those are unrolled, as i3. `strip` is for them where nothing slides.
 
 cdef extern from "simd.h" nogil:
     vec loaded(vec v)
     void prefetch_input(const real *p)
+    enum: CHEAP_MASKS
     ctypedef struct some_lanes:
         pass
     some_lanes lanes_inside(long at, long n)
@@ -20,16 +24,20 @@ cdef extern from "simd.h" nogil:
 cdef enum:
     MAX_H = 12
     MAX_SLIDE_V = 8
+    MASKED_V = 4
+    THREE = 3          # taps along a row that are unrolled
     MAX_EDGE_TAPS = 64
     ROWS_AHEAD = 16    # rows lie on different pages, where the processor itself does not look ahead
 
 cdef struct Slide:
     Tile t                      # n, a (steps of x), b (of w), out_v, next_a and next_out (rows), start
-    Py_ssize_t x_v              # from one vector of x to the next; as out_v, LANES where outputs slide but at edges
+    Py_ssize_t x_v              # from one vector of x to the next; these and out_v follow each other where outputs slide, but at edges
     Py_ssize_t rows             # of outputs
     Py_ssize_t count            # tiles of V vectors,
     Py_ssize_t x_tile, w_tile, out_tile     # from one to the next
     bint even, edge             # as above
+    bint three                  # each run is the three taps of a row
+    bint strip                  # and vectors lie one or two of them apart
     Py_ssize_t at, at_tap       # where in its row of x the first element lies; from tap to tap
     Py_ssize_t n_in             # elements of a row of x
     Py_ssize_t first, last      # rows of x that are inside; others add nothing
@@ -43,6 +51,11 @@ cdef inline int max_slide_v(int H) noexcept nogil:
     return min(MAX_SLIDE_V, ACCUMULATORS if H == 1 else (ACCUMULATORS + 2) // (H + 1))
 
 
+cdef inline int most_slide_v(const bint edge, const bint three, const int H) noexcept nogil:
+    """Of a body: at the edges of rows two are enough, but where masks cost nothing all vectors of a row have them."""
+    return min(max_slide_v(H), (MASKED_V if three and CHEAP_MASKS else 2) if edge else MAX_SLIDE_V)
+
+
 cdef inline vec load_cells(const bint even, const bint edge, const real *x, const some_lanes *lanes) noexcept nogil:
     if even and edge:
         return evens(load_some(x, lanes[0]), load_some(x + LANES - 1, lanes[1]))
@@ -51,101 +64,187 @@ cdef inline vec load_cells(const bint even, const bint edge, const real *x, cons
     return load_even(x, LANES) if even else load(x)
 
 
-cdef inline void slide(const bint even, const bint edge, const int H, const int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
+cdef inline int rows_of_pass(const bint even, const int H) noexcept nogil:
+    """Rows of x between two outputs of a slide."""
+    return 2 if even and H > 1 else 1
+
+
+cdef inline int rows_of_sums(const bint even, const int H) noexcept nogil:
+    return (H + rows_of_pass(even, H) - 1) // rows_of_pass(even, H)
+
+
+cdef inline void slide(const bint even, const bint edge, const bint three, const int H, const int V, const Slide *s, const real *x, const real *w,
+                       real *out) noexcept nogil:
     cdef vec acc[MAX_H * MAX_SLIDE_V]
     cdef vec cells[MAX_SLIDE_V]
     cdef vec start
     cdef vec tap
-    cdef Py_ssize_t i, j, r, i2, runs, x_ahead, out_ahead, n3 = s.t.sum.n[3], a3 = s.t.sum.a[3], b3 = s.t.sum.b[3]
-    cdef Py_ssize_t x_v = s.x_v if edge or H == 1 else LANES, out_v = s.t.out_v if edge or H == 1 else LANES
+    cdef Py_ssize_t i, i2, i3, m, r, runs, x_ahead, out_ahead, n3 = s.t.sum.n[3], a3 = s.t.sum.a[3], b3 = s.t.sum.b[3]
+    cdef Py_ssize_t x_v = s.x_v if edge or H == 1 else (2 * LANES if even else LANES), out_v = s.t.out_v if edge or H == 1 else LANES
     cdef some_lanes lanes[2 * 2 * MAX_EDGE_TAPS]        # of the two halves of each vector, for each tap
     cdef const real *row
     cdef const real *px
     cdef const real *pw
     cdef real *to
-    cdef int k, v
-    for i in range(s.t.sum.n[2] if edge else 0):
+    cdef int j, k, v, J = rows_of_pass(even, H), K = rows_of_sums(even, H)
+    for i in range((THREE if three else s.t.sum.n[2]) if edge else 0):
         for v in range(V):
             lanes[2 * (i * V + v)] = lanes_inside(s.at + i * s.at_tap + v * x_v, s.n_in)
             lanes[2 * (i * V + v) + 1] = lanes_inside(s.at + i * s.at_tap + v * x_v + LANES - 1, s.n_in)
-    for j in range(s.count):       # without this loop GCC does not unroll those over k and v
-        row, to, start = x, out, load(s.t.start + j * s.w_tile)
+    for m in range(s.count):       # without this loop GCC does not unroll those over k and v
+        row, to, start = x, out, load(s.t.start + m * s.w_tile)
         x_ahead, out_ahead = s.x_ahead, s.out_ahead
-        for k in range(H * V):
+        for k in range(K * V):
             acc[k] = start
-        for i in range(s.rows + H - 1):
-            if i == s.turn and j < s.count - 1:
-                x_ahead += s.x_tile - (s.rows + H - 1) * s.t.next_a
+        for i in range(s.rows + K - 1):
+            if i == s.turn and m < s.count - 1:
+                x_ahead += s.x_tile - (s.rows + K - 1) * J * s.t.next_a
                 out_ahead += s.out_tile - s.rows * s.t.next_out
             for v in range(V):
                 if edge or H == 1 or (V - 1 - v) * LANES * <int>sizeof(real) % 64 == 0:    # else in the line of the next
                     prefetch_input(row + x_ahead + v * x_v)
                     prefetch(to + out_ahead + v * out_v)
-            runs = s.t.runs if s.first <= i < s.last else 0
-            i2 = 0
-            for r in range(runs):
-                px = row + s.t.run[r].a
-                pw = w + s.t.run[r].b
-                for _ in range(n3):
-                    for v in range(V):
-                        cells[v] = load_cells(even, edge, px + v * x_v, lanes + 2 * (i2 * V + v))
-                    for k in range(H):
-                        tap = load(pw + k * LANES) if V == 1 else loaded(load(pw + k * LANES))
+            for j in range(J):
+                runs = s.t.runs if s.first <= i * J + j < s.last else 0
+                i2 = 0
+                for r in range(runs):
+                    px = row + s.t.run[r].a
+                    pw = w + s.t.run[r].b
+                    for i3 in range(THREE if three else n3):
                         for v in range(V):
-                            acc[k * V + v] = acc[k * V + v] + cells[v] * tap
-                    px += a3
-                    pw += b3
-                i2 = i2 + 1 if edge and i2 + 1 < s.t.sum.n[2] else 0
+                            cells[v] = load_cells(even, edge, px + v * x_v, lanes + 2 * ((i3 if three else i2) * V + v))
+                        for k in range(K):
+                            if j + k * J < H:
+                                tap = load(pw + (j + k * J) * LANES) if V == 1 else loaded(load(pw + (j + k * J) * LANES))
+                                for v in range(V):
+                                    acc[k * V + v] = acc[k * V + v] + cells[v] * tap
+                        px += a3
+                        pw += b3
+                    i2 = i2 + 1 if edge and i2 + 1 < s.t.sum.n[2] else 0
+                row += s.t.next_a
             for v in range(V - 1):
-                store(to + v * out_v, acc[(H - 1) * V + v] + splat(0))     # as in `tile`: no -0.0
-            if s.n_last == LANES or j < s.count - 1:
-                store(to + (V - 1) * out_v, acc[H * V - 1] + splat(0))
+                store(to + v * out_v, acc[(K - 1) * V + v] + splat(0))     # as in `tile`: no -0.0
+            if s.n_last == LANES or m < s.count - 1:
+                store(to + (V - 1) * out_v, acc[K * V - 1] + splat(0))
             else:
-                store_part(to + (V - 1) * out_v, acc[H * V - 1] + splat(0), s.n_last)
-            to += s.t.next_out if i >= H - 1 else 0      # earlier rows lie before the first output
-            for k in range(H - 1, 0, -1):
+                store_part(to + (V - 1) * out_v, acc[K * V - 1] + splat(0), s.n_last)
+            to += s.t.next_out if i >= K - 1 else 0      # earlier rows lie before the first output
+            for k in range(K - 1, 0, -1):
                 for v in range(V):
                     acc[k * V + v] = acc[(k - 1) * V + v]
             for v in range(V):
                 acc[v] = start
-            row += s.t.next_a
         x += s.x_tile
         w += s.w_tile
         out += s.out_tile
 
 
-cdef inline void slide_of_height(const bint even, const bint edge, const int H, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
+cdef inline void strip(const int R, const int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
+    """As `slide` with H = 1 for three taps along the axis of the V vectors, which are R taps apart: each is loaded once."""
+    cdef vec acc[MAX_SLIDE_V]
+    cdef vec taps[THREE]
+    cdef vec cells
+    cdef Py_ssize_t j, r, x_v = s.x_v, out_v = s.t.out_v, a3 = s.t.sum.a[3], b3 = s.t.sum.b[3]
+    cdef const real *px
+    cdef const real *pw
+    cdef int c, k, v
+    for j in range(s.count):
+        acc[0] = load(s.t.start + j * s.w_tile)
+        for v in range(1, V):
+            acc[v] = acc[0]
+        for v in range(V):
+            prefetch_input(x + s.x_ahead + v * x_v)
+            prefetch(out + s.out_ahead + v * out_v)
+        for r in range(s.t.runs):
+            px = x + s.t.run[r].a
+            pw = w + s.t.run[r].b
+            for k in range(THREE):
+                taps[k] = load(pw + k * b3)
+            for c in range(R * (V - 1) + THREE):
+                cells = loaded(load(px + c * a3))
+                for k in range(THREE):
+                    if (c - k) % R == 0 and 0 <= c - k <= R * (V - 1):
+                        acc[(c - k) // R] = acc[(c - k) // R] + cells * taps[k]
+        for v in range(V):
+            store(out + v * out_v, acc[v] + splat(0))     # as in `tile`: no -0.0
+        x += s.x_tile
+        w += s.w_tile
+        out += s.out_tile
+
+
+cdef inline void strip_of(const int R, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
+    if V == 1: strip(R, 1, s, x, w, out)
+    elif V == 2: strip(R, 2, s, x, w, out)
+    elif V == 3: strip(R, 3, s, x, w, out)
+    elif V == 4: strip(R, 4, s, x, w, out)
+    elif V == 5: strip(R, 5, s, x, w, out)
+    elif V == 6: strip(R, 6, s, x, w, out)
+    elif V == 7: strip(R, 7, s, x, w, out)
+    elif V == 8: strip(R, 8, s, x, w, out)
+
+
+cdef inline void slide_of_height(const bint even, const bint edge, const bint three, const int H, int V, const Slide *s, const real *x,
+                                 const real *w, real *out) noexcept nogil:
     # As in tile_of_width: one body per size.
-    if V == 1: slide(even, edge, H, 1, s, x, w, out)
-    elif V == 2 and V <= max_slide_v(H): slide(even, edge, H, 2, s, x, w, out)
-    elif V == 3 and not edge and V <= max_slide_v(H): slide(even, edge, H, 3, s, x, w, out)
-    elif V == 4 and not edge and V <= max_slide_v(H): slide(even, edge, H, 4, s, x, w, out)
-    elif V == 5 and not edge and V <= max_slide_v(H): slide(even, edge, H, 5, s, x, w, out)
-    elif V == 6 and not edge and V <= max_slide_v(H): slide(even, edge, H, 6, s, x, w, out)
-    elif V == 7 and not edge and V <= max_slide_v(H): slide(even, edge, H, 7, s, x, w, out)
-    elif V == 8 and not edge and V <= max_slide_v(H): slide(even, edge, H, 8, s, x, w, out)
+    if V == 1: slide(even, edge, three, H, 1, s, x, w, out)
+    elif V == 2 and V <= max_slide_v(H): slide(even, edge, three, H, 2, s, x, w, out)
+    elif V == 3 and V <= most_slide_v(edge, three, H): slide(even, edge, three, H, 3, s, x, w, out)
+    elif V == 4 and V <= most_slide_v(edge, three, H): slide(even, edge, three, H, 4, s, x, w, out)
+    elif V == 5 and not edge and V <= max_slide_v(H): slide(even, edge, three, H, 5, s, x, w, out)
+    elif V == 6 and not edge and V <= max_slide_v(H): slide(even, edge, three, H, 6, s, x, w, out)
+    elif V == 7 and not edge and V <= max_slide_v(H): slide(even, edge, three, H, 7, s, x, w, out)
+    elif V == 8 and not edge and V <= max_slide_v(H): slide(even, edge, three, H, 8, s, x, w, out)
 
 
 cdef inline void slide_of_kind(const bint edge, int H, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
-    if H == 1: slide_of_height(False, edge, 1, V, s, x, w, out)
-    elif H == 2: slide_of_height(False, edge, 2, V, s, x, w, out)
-    elif H == 3: slide_of_height(False, edge, 3, V, s, x, w, out)
-    elif H == 4: slide_of_height(False, edge, 4, V, s, x, w, out)
-    elif H == 5: slide_of_height(False, edge, 5, V, s, x, w, out)
-    elif H == 6: slide_of_height(False, edge, 6, V, s, x, w, out)
-    elif H == 7: slide_of_height(False, edge, 7, V, s, x, w, out)
-    elif H == 8: slide_of_height(False, edge, 8, V, s, x, w, out)
-    elif H == 9: slide_of_height(False, edge, 9, V, s, x, w, out)
-    elif H == 10: slide_of_height(False, edge, 10, V, s, x, w, out)
-    elif H == 11: slide_of_height(False, edge, 11, V, s, x, w, out)
-    elif H == 12: slide_of_height(False, edge, 12, V, s, x, w, out)
+    if H == 1: slide_of_height(False, edge, False, 1, V, s, x, w, out)
+    elif H == 2: slide_of_height(False, edge, False, 2, V, s, x, w, out)
+    elif H == 3: slide_of_height(False, edge, False, 3, V, s, x, w, out)
+    elif H == 4: slide_of_height(False, edge, False, 4, V, s, x, w, out)
+    elif H == 5: slide_of_height(False, edge, False, 5, V, s, x, w, out)
+    elif H == 6: slide_of_height(False, edge, False, 6, V, s, x, w, out)
+    elif H == 7: slide_of_height(False, edge, False, 7, V, s, x, w, out)
+    elif H == 8: slide_of_height(False, edge, False, 8, V, s, x, w, out)
+    elif H == 9: slide_of_height(False, edge, False, 9, V, s, x, w, out)
+    elif H == 10: slide_of_height(False, edge, False, 10, V, s, x, w, out)
+    elif H == 11: slide_of_height(False, edge, False, 11, V, s, x, w, out)
+    elif H == 12: slide_of_height(False, edge, False, 12, V, s, x, w, out)
+
+
+cdef void run_strip(int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
+    if s.x_v == s.t.sum.a[3]:
+        strip_of(1, V, s, x, w, out)
+    else:
+        strip_of(2, V, s, x, w, out)
+
+
+cdef inline void slide_of_three(const bint even, const bint edge, int H, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
+    if H == THREE:
+        slide_of_height(even, edge, True, THREE, V, s, x, w, out)
+    else:
+        slide_of_height(even, edge, True, 1, V, s, x, w, out)
+
+
+cdef void run_three(int H, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
+    if s.even and s.edge:
+        slide_of_three(True, True, H, V, s, x, w, out)
+    elif s.even:
+        slide_of_three(True, False, H, V, s, x, w, out)
+    elif s.edge:
+        slide_of_three(False, True, H, V, s, x, w, out)
+    else:
+        slide_of_three(False, False, H, V, s, x, w, out)
 
 
 cdef void run_slide(int H, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
-    if s.even and s.edge:
-        slide_of_height(True, True, 1, V, s, x, w, out)
+    if s.strip:
+        run_strip(V, s, x, w, out)
+    elif s.three:
+        run_three(H, V, s, x, w, out)
+    elif s.even and s.edge:
+        slide_of_height(True, True, False, 1, V, s, x, w, out)
     elif s.even:
-        slide_of_height(True, False, 1, V, s, x, w, out)
+        slide_of_height(True, False, False, 1, V, s, x, w, out)
     elif s.edge:
         slide_of_kind(True, H, V, s, x, w, out)
     else:
