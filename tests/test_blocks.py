@@ -139,14 +139,15 @@ def test_infinite_gradients_never_meet_the_border(filters, value, isa, dtype):
     assert np.array_equal(found, expected, equal_nan=True)
 
 
-def test_networks_of_convolutions_run_on_blocks_when_two_or_more_are_filled():
-    shapes = [(1, 8, 8), (16, 8, 8), (16, 8, 8), (16, 4, 4)]
+@pytest.mark.parametrize("rank", [1, 2])
+def test_networks_of_convolutions_run_on_blocks_that_are_filled(rank):
+    """Of signals on two or more."""
+    shapes = [(channels, *[size] * rank) for channels, size in ((1, 8), (16, 8), (16, 8), (16, 4))]
     layers = [Conv(16, 3, padding="same"), ReLU(), MaxPool(2), Dense(10)]
     for dtype, samples_of_block in (("float32", 16), ("float64", 8)):
-        pays = [n for n in range(4 * samples_of_block) if n_leading(layers, shapes, n, np.dtype(dtype)) == 4]
-        three, four = 3 * samples_of_block, 4 * samples_of_block
-        assert pays == [2 * samples_of_block, *range(int(0.8 * three) + 1, three + 1),
-                        *range(int(0.8 * four) + 1, four)]
+        pays = [n for n in range(3 * samples_of_block) if n_leading(layers, shapes, n, np.dtype(dtype)) == 4]
+        assert pays == [n for blocks in range(3 - rank, 4) for n in range(
+            int(0.8 * blocks * samples_of_block) + 1, min(blocks * samples_of_block + 1, 3 * samples_of_block))]
 
 
 @pytest.mark.parametrize("layer", [BatchNorm(), Conv(16, 3, padding="same", padding_mode="reflect")], ids=repr)

@@ -27,7 +27,7 @@ from .layers.activation import Activation
 from .layers.pool import BYTE_TAPS
 
 BLOCK_BYTES = 64           # one vector of the widest instruction set
-FILLED = 0.8               # share of the places that must have samples, of two blocks or more
+FILLED = 0.8               # share of the places that must have samples
 COPY_WORK = 4              # multiplications that take as long as copying a value
 CROWDED = 16               # cells so many channels apart would compete for places in the caches
 NO_TAP = 256               # more than any number of a tap
@@ -41,9 +41,11 @@ def samples_of(dtype):
 
 
 def n_leading(layers, shapes, n, dtype):
-    """How many of the layers, from the first on, run on blocks; 0 when that does not pay."""
+    """How many of the layers, from the first on, run on blocks; 0 when that does not pay: threads cannot share the
+    one row of one block of signals."""
     samples = samples_of(dtype)
-    if n < 2 * samples or n < FILLED * samples * -(-n // samples):
+    blocks = -(-n // samples)
+    if n < FILLED * samples * blocks or (blocks < 2 and len(shapes[0]) < 3):
         return 0
     count = 0
     while count < len(layers) and runs_on_blocks(layers[count], shapes[count], n, dtype):

@@ -139,7 +139,7 @@ cdef void run_blocks(const Job *job, Box *box, Py_ssize_t first_block) noexcept 
         view_in_place(axes, cv.x + first_block * cv.x_n + job.group * cv.n_sum * cv.x_c, cv.x_c, box, &view)
     t.b_v = size if LANES == SAMPLES else LANES
     t.next_b = view.out[2]
-    tiles = ceil_div(job.n_out, max_p(2))
+    tiles = ceil_div(job.n_out, scalars_of_blocks(cv.batch))
     for h in range(box.n_out[1] // after.window[1]):
         q = 0
         while q < box.n_out[2]:

@@ -117,9 +117,9 @@ cdef real pack_columns(const Conv *cv, const real *w, Py_ssize_t n_out, Py_ssize
     return sum_of_lanes(bad)
 
 
-cdef void pack_tiles(const real *packed, Py_ssize_t terms, Py_ssize_t n_out, Py_ssize_t width, real *out) noexcept nogil:
+cdef void pack_tiles(const real *packed, Py_ssize_t terms, Py_ssize_t n_out, Py_ssize_t width, int limit, real *out) noexcept nogil:
     """Those of each tile of scalars side by side, so that they stay in first-level cache for a row of outputs."""
-    cdef Py_ssize_t tiles = ceil_div(n_out, max_p(2)), i, j, k, v, P
+    cdef Py_ssize_t tiles = ceil_div(n_out, limit), i, j, k, v, P
     for i in range(tiles):
         k = part(n_out, tiles, i)
         P = part(n_out, tiles, i + 1) - k

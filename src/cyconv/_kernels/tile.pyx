@@ -31,7 +31,7 @@ cdef extern from "simd.h" nogil:
 
 cdef enum:
     MAX_P = 14     # scalars of a tile; 14 x 2 accumulators fill the registers of AVX-512
-    MAX_P_1 = 8    # of one vector: 8 products hide their latency, if their offsets fit in registers
+    MAX_P_1 = 10   # of one vector: 8 products hide their latency, and offsets of more do not fit in registers
     MAX_V = 2      # wider tiles measured no faster on any instruction set
     MAX_RUNS = 4096    # of a sum: at least SUM_BLOCK, and the taps of one channel of a depthwise convolution
 
@@ -139,10 +139,16 @@ cdef inline void tile_of_width(const int V, int P, Py_ssize_t count, const Tile 
     elif P == 14 and P <= most_scalars(V): tile(14, V, count, t, a, b, out)
 
 
+# In two functions: in one so large GCC kept offsets of tiles of one vector in vector registers.
+
+cdef void run_tiles_of_one(int P, Py_ssize_t count, const Tile *t, const real *a, const real *b, real *out) noexcept nogil:
+    tile_of_width(1, P, count, t, a, b, out)
+
+
 cdef void run_tiles(int P, int V, Py_ssize_t count, const Tile *t, const real *a, const real *b, real *out) noexcept nogil:
     """``count`` tiles, one after the other."""
     if V == 1:
-        tile_of_width(1, P, count, t, a, b, out)
+        run_tiles_of_one(P, count, t, a, b, out)
     else:
         tile_of_width(2, P, count, t, a, b, out)
 
@@ -193,6 +199,11 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 cdef inline Py_ssize_t blocks_at_once() noexcept nogil:
     """Blocks of samples that fill the two vectors of a tile."""
     return 2 if LANES == SAMPLES else 1
+
+
+cdef inline int scalars_of_blocks(Py_ssize_t blocks) noexcept nogil:
+    """The most scalars of tiles on so many blocks of samples."""
+    return max_p(2 if blocks > 1 or LANES < SAMPLES else 1)
 
 
 cdef struct Split:

@@ -236,11 +236,16 @@ cdef void fill_run(real *cells, const Cover *c, const real *x, Py_ssize_t x_w, P
 cdef void fill_apart(real *cells, const Cover *c, const real *x, Py_ssize_t x_w, Py_ssize_t begin, Py_ssize_t first, Py_ssize_t last,
                      Py_ssize_t nc, Py_ssize_t x_c, Py_ssize_t apart) noexcept nogil:
     """A run from cell ``begin`` of a row that has a cell of x at every multiple of ``apart`` and zeros elsewhere; (C, W)."""
-    cdef Py_ssize_t i, cell, at
+    cdef Py_ssize_t i, cell, at, n
     for i in range(nc):
         zero_cells(cells, c.length)
         cell = ceil_div(begin + first, apart)
         at = cell * apart - begin
+        while apart == 2 and x_w == 1 and at < last:
+            n = min(LANES, (last - at + 1) // 2)
+            store_pairs(cells + at, load_part(x + cell, n), splat(0), n)
+            cell += n
+            at += 2 * n
         while at < last:
             cells[at] = x[cell * x_w]
             cell += 1
