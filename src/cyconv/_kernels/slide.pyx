@@ -24,7 +24,7 @@ cdef extern from "simd.h" nogil:
 cdef enum:
     MAX_H = 12
     MAX_SLIDE_V = 8
-    MASKED_V = 4
+    MASKED_V = 7
     THREE = 3          # taps along a row that are unrolled
     MAX_EDGE_TAPS = 64
     ROWS_AHEAD = 16    # rows lie on different pages, where the processor itself does not look ahead
@@ -190,9 +190,9 @@ cdef inline void slide_of_height(const bint even, const bint edge, const bint th
     elif V == 2 and V <= max_slide_v(H): slide(even, edge, three, H, 2, s, x, w, out)
     elif V == 3 and V <= most_slide_v(edge, three, H): slide(even, edge, three, H, 3, s, x, w, out)
     elif V == 4 and V <= most_slide_v(edge, three, H): slide(even, edge, three, H, 4, s, x, w, out)
-    elif V == 5 and not edge and V <= max_slide_v(H): slide(even, edge, three, H, 5, s, x, w, out)
-    elif V == 6 and not edge and V <= max_slide_v(H): slide(even, edge, three, H, 6, s, x, w, out)
-    elif V == 7 and not edge and V <= max_slide_v(H): slide(even, edge, three, H, 7, s, x, w, out)
+    elif V == 5 and V <= most_slide_v(edge, three, H): slide(even, edge, three, H, 5, s, x, w, out)
+    elif V == 6 and V <= most_slide_v(edge, three, H): slide(even, edge, three, H, 6, s, x, w, out)
+    elif V == 7 and V <= most_slide_v(edge, three, H): slide(even, edge, three, H, 7, s, x, w, out)
     elif V == 8 and not edge and V <= max_slide_v(H): slide(even, edge, three, H, 8, s, x, w, out)
 
 
