@@ -78,7 +78,7 @@ static inline vec splat(real x) { return SPLAT(x); }
 
 /* The first n elements, 0 <= n <= LANES; the others are zero, or stay as they are in memory. Those of lanes
    with 0 <= at + i < n, for at and n below 2**31. */
-#ifdef __AVX512F__
+#if defined(__AVX512F__) || defined(CYCONV_WIDE)
 #define CHEAP_MASKS 1
 #else
 #define CHEAP_MASKS 0

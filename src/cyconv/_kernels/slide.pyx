@@ -24,7 +24,7 @@ cdef extern from "simd.h" nogil:
 cdef enum:
     MAX_H = 12
     MAX_SLIDE_V = 8
-    MASKED_V = 7
+    MASKED_V = 7       # under masks, side by side
     THREE = 3          # taps along a row that are unrolled
     MAX_EDGE_TAPS = 64
     ROWS_AHEAD = 16    # rows lie on different pages, where the processor itself does not look ahead
@@ -193,7 +193,7 @@ cdef inline void slide_of_height(const bint even, const bint edge, const bint th
     elif V == 5 and V <= most_slide_v(edge, three, H): slide(even, edge, three, H, 5, s, x, w, out)
     elif V == 6 and V <= most_slide_v(edge, three, H): slide(even, edge, three, H, 6, s, x, w, out)
     elif V == 7 and V <= most_slide_v(edge, three, H): slide(even, edge, three, H, 7, s, x, w, out)
-    elif V == 8 and not edge and V <= max_slide_v(H): slide(even, edge, three, H, 8, s, x, w, out)
+    elif V == 8 and V <= most_slide_v(edge, three, H): slide(even, edge, three, H, 8, s, x, w, out)
 
 
 cdef inline void slide_of_kind(const bint edge, int H, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
