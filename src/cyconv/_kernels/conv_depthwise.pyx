@@ -199,6 +199,7 @@ cdef void run_column(const Depthwise *d, const Box *box, const View *view, const
             if d.height > 1:
                 first[d.slid], n[d.slid] = 0, 1
                 s.rows = ceil_div(box.n_out[d.slid] - h, apart)
+                # At least as many rows of x as the passes read: one or two for an output.
                 start, rows = down.start + (box.out[d.slid] + h) * down.stride, s.rows * down.stride + d.height
                 s.first, s.last = first_inside(start, down.step, 0, rows), first_inside(start, down.step, down.n_in, rows)
                 s.t.next_a, s.t.next_out = view.tap[d.slid], apart * y_step[d.slid]

@@ -201,7 +201,7 @@ static inline void store_part(real *p, vec v, long n) { memcpy(p, &v, n * sizeof
 static inline void transpose(vec *rows)
 {
 #if BLOCK == 4
-    for (int i = 0; i < LANES; i += 4) { /* halves of a block hold rows 0 and 2, or 1 and 3 */
+    for (int i = 0; i < LANES; i += 4) { /* columns come out as 0, 2, 1, 3 */
         PAIRS(INTERLEAVED, INTERLEAVED_HIGH, 1, i, i + 1)
         PAIRS(INTERLEAVED, INTERLEAVED_HIGH, 1, i + 2, i + 3)
         PAIRS(INTERLEAVED, INTERLEAVED_HIGH, 2, i, i + 2)

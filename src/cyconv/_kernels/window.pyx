@@ -243,8 +243,8 @@ cdef void fill_apart(real *cells, const Cover *c, const real *x, Py_ssize_t x_w,
         at = cell * apart - begin
         while apart == 2 and x_w == 1 and at < last:
             n = min(LANES, (last - at + 1) // 2)
-            store_pairs(cells + at, load_part(x + cell, n), splat(0), n)
-            cell += n
+            store_pairs(cells + at, load_part(x + cell, n), splat(0), n)     # a zero behind the last goes where the next row
+            cell += n                                                        # is written, or into the spare of the scratch
             at += 2 * n
         while at < last:
             cells[at] = x[cell * x_w]
