@@ -274,7 +274,7 @@ def sum_pool(cnp.ndarray x, cnp.ndarray y, cnp.ndarray table, cnp.ndarray window
     cdef Pool g
     set_pool(&g, x, y, table, windows, channels_last)
     set_counts(&g, counts, divisor)
-    if in_double and is_one_run(&g):
+    if in_double and step_in_plane(&g) == 1:
         with nogil:
             sum_planes(&g, n_threads)
         return
@@ -283,17 +283,21 @@ def sum_pool(cnp.ndarray x, cnp.ndarray y, cnp.ndarray table, cnp.ndarray window
     pool_forward(&g, n_threads)
 
 
-cdef bint is_one_run(const Pool *g) noexcept nogil:
-    """Whether the only window is the plane, whose cells follow each other in memory."""
-    cdef Py_ssize_t size = 1
+cdef Py_ssize_t step_in_plane(const Pool *g) noexcept nogil:
+    """Reals from cell to cell of a plane that is the only window; 0 when it is not, or they are not evenly spaced."""
+    cdef Py_ssize_t size = 1, step = 1
+    cdef const Axis *axis
     cdef int i
     for i in range(2, -1, -1):
-        if g.n_out[i] != 1 or place(g, i, 0) != 0 or g.windows[i][1] != 0 or g.windows[i][2] != g.axis[i].n_in:
-            return False
-        if g.axis[i].start != 0 or g.axis[i].n_in > 1 and (g.axis[i].x != size or g.axis[i].step != 1):
-            return False
-        size *= g.axis[i].n_in
-    return True
+        axis = &g.axis[i]
+        if g.n_out[i] != 1 or place(g, i, 0) != 0 or g.windows[i][1] != 0 or g.windows[i][2] != axis.n_in or axis.start != 0:
+            return 0
+        if axis.n_in > 1:
+            step = axis.x if size == 1 else step
+            if axis.x != size * step or axis.step != 1:
+                return 0
+        size *= axis.n_in
+    return step
 
 
 cdef void sum_planes(const Pool *g, int n_threads) noexcept nogil:

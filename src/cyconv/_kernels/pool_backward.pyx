@@ -241,30 +241,47 @@ cdef inline void add_to_run(real *dx, real grad, Py_ssize_t n, Py_ssize_t step) 
             dx[i * step] += grad
 
 
+cdef inline void put_in_all(const Pool *g, const real *grad, real *dx, Py_ssize_t n, Py_ssize_t step) noexcept nogil:
+    """The same n channels in every cell of a plane."""
+    cdef Py_ssize_t cells = g.axis[0].n_in * g.axis[1].n_in * g.axis[2].n_in, cell, i
+    if step == 1:
+        fill_cells(dx, cells, grad[0])
+        return
+    for cell in range(cells):
+        for i in range(n):
+            dx[i] = grad[i]
+        dx += step
+
+
 cdef void add_bins(const Pool *g, const real *dy, real *dx, Py_ssize_t n) noexcept nogil:
     """All outputs of n channels, cell by cell; added to 0, as -0 becomes 0 in a sum."""
     cdef const Axis *axes = &g.axis[0]
     cdef Py_ssize_t d, h, w, t, r, s, i, at, cell
     cdef const Py_ssize_t *span
     cdef real by
-    if n == 1 and is_one_run(g):
-        fill_cells(dx, axes[0].n_in * axes[1].n_in * axes[2].n_in, 0 + dy[0] / <real>divisor(g, 0, 0, 0))
-        return
-    clear_cells(g, dx, n)
+    cdef real grad[BLOCK]
+    cdef Py_ssize_t step = step_in_plane(g)
+    if step == 0:
+        clear_cells(g, dx, n)
     for d in range(g.n_out[0]):
         for h in range(g.n_out[1]):
             for w in range(g.n_out[2]):
                 at, by = d * axes[0].y + h * axes[1].y + w * axes[2].y, <real>divisor(g, d, h, w)
+                for i in range(n):
+                    grad[i] = 0 + dy[at + i] / by
+                if step != 0:
+                    put_in_all(g, grad, dx, n, step)
+                    return
                 span = g.windows[2] + 3 * w
                 for t in range(g.windows[0][3 * d + 1], g.windows[0][3 * d + 1] + g.windows[0][3 * d + 2]):
                     for r in range(g.windows[1][3 * h + 1], g.windows[1][3 * h + 1] + g.windows[1][3 * h + 2]):
                         cell = corner_of(g, d, h, w) + t * axes[0].step * axes[0].x + r * axes[1].step * axes[1].x
                         if n == 1:
-                            add_to_run(dx + cell + span[1] * axes[2].step * axes[2].x, dy[at] / by, span[2], axes[2].step * axes[2].x)
+                            add_to_run(dx + cell + span[1] * axes[2].step * axes[2].x, grad[0], span[2], axes[2].step * axes[2].x)
                             continue
                         for s in range(span[1], span[1] + span[2]):
                             for i in range(n):
-                                dx[cell + s * axes[2].step * axes[2].x + i] += dy[at + i] / by
+                                dx[cell + s * axes[2].step * axes[2].x + i] += grad[i]
 
 
 cdef bint goes_by_rows(const Pool *g) noexcept nogil:
