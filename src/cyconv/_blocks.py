@@ -41,11 +41,9 @@ def samples_of(dtype):
 
 
 def n_leading(layers, shapes, n, dtype):
-    """How many of the layers, from the first on, run on blocks; 0 when that does not pay: threads cannot share the
-    one row of one block of signals."""
+    """How many of the layers, from the first on, run on blocks; 0 when that does not pay."""
     samples = samples_of(dtype)
-    blocks = -(-n // samples)
-    if n < FILLED * samples * blocks or (blocks < 2 and len(shapes[0]) < 3):
+    if n < FILLED * samples * -(-n // samples):
         return 0
     count = 0
     while count < len(layers) and runs_on_blocks(layers[count], shapes[count], n, dtype):

@@ -4,6 +4,10 @@
 # row of a convolution; what shares rows out is that of all convolutions in conv.pyx, what follows one is in
 # pooled.pyx, weight gradients are in conv_weight_blocks.pyx or, of many channels, in conv_weight.pyx.
 
+cdef enum:
+    SPREAD_BYTES = 1 << 18     # scratch of a thread for a spread gradient
+
+
 cdef void copy_block(const real *x, Py_ssize_t x_n, Py_ssize_t n, real *block, Py_ssize_t channels, Py_ssize_t cells, Py_ssize_t pitch) noexcept nogil:
     """block[s, c, n] = x[n, c, s], 0 in places without a sample"""
     cdef Py_ssize_t c, s
@@ -58,29 +62,31 @@ cdef Py_ssize_t spread_size(const Conv *cv, const Plan *plan, Py_ssize_t rows, P
     cdef Box box
     box.n_channels = plan.channels
     return (cells_read(&cv.axis[0], 1, plan.taps[0]) * cells_read(&cv.axis[1], rows, plan.taps[1])
-            * cells_read(&cv.axis[2], columns, plan.taps[2]) * cell_size(&box) * blocks_at_once())
+            * cells_read(&cv.axis[2], columns, plan.taps[2]) * cell_size(&box) * min(blocks_at_once(), cv.batch))
 
 
 cdef void share_out_blocks(const Conv *cv, Plan *plan) noexcept nogil:
-    """An item is a row of windows or, where x is spread into scratch, as many outputs as that has room for."""
-    cdef Py_ssize_t rows = 1, columns = cv.axis[2].n_out, room = INPUT_BYTES // sizeof(real), depths
+    """An item is a row of windows or, where x is spread into scratch, as many outputs as that has room for; part of
+    a row where there are few."""
+    cdef Py_ssize_t rows = 1, columns, room = SPREAD_BYTES // sizeof(real), depths
+    cdef Py_ssize_t windows[3]
     cdef int i
-    plan.item_shape[0] = ceil_div(cv.batch, blocks_at_once())
-    for i in range(2):
-        plan.item_shape[i + 1] = cv.axis[i].n_out // cv.pooled.window[i]
-    plan.item_shape[3] = 1
-    depths = plan.item_shape[0] * plan.item_shape[1]
+    for i in range(3):
+        windows[i] = cv.axis[i].n_out // cv.pooled.window[i]
+    columns, depths = windows[2], ceil_div(cv.batch, blocks_at_once()) * windows[0]
+    while columns > 8 and (depths * windows[1] * ceil_div(windows[2], columns) < plan.item_parts
+                           or (cv.spread and spread_size(cv, plan, 1, columns) > room)):
+        columns = ceil_div(columns, 2)
     if cv.spread:
-        while columns > 8 and spread_size(cv, plan, 1, columns) > room:
-            columns = ceil_div(columns, 2)
-        while (rows < cv.axis[1].n_out and spread_size(cv, plan, rows + 1, columns) <= room
-               and depths * ceil_div(cv.axis[1].n_out, rows + 1) >= 2 * plan.item_parts):
+        while (rows < windows[1] and spread_size(cv, plan, rows + 1, columns) <= room
+               and depths * ceil_div(windows[1], rows + 1) >= 2 * plan.item_parts):
             rows += 1
-        plan.item_shape[2], plan.item_shape[3] = ceil_div(cv.axis[1].n_out, rows), ceil_div(cv.axis[2].n_out, columns)
         plan.input_size = spread_size(cv, plan, rows, columns)
     elif waits(&cv.pooled):
-        plan.input_size = (cv.pooled.window[0] * cv.pooled.window[1] * columns_waiting(&cv.pooled)
+        plan.input_size = (cv.pooled.window[0] * cv.pooled.window[1] * min(columns_waiting(&cv.pooled), columns * cv.pooled.window[2])
                            * max_p(2) * lanes_at_once())
+    plan.item_shape[0], plan.item_shape[1] = ceil_div(cv.batch, blocks_at_once()), windows[0]
+    plan.item_shape[2], plan.item_shape[3] = ceil_div(windows[1], rows), ceil_div(windows[2], columns)
     plan.n_items = depths * plan.item_shape[2] * plan.item_shape[3]
 
 
@@ -139,7 +145,7 @@ cdef void run_blocks(const Job *job, Box *box, Py_ssize_t first_block) noexcept 
         view_in_place(axes, cv.x + first_block * cv.x_n + job.group * cv.n_sum * cv.x_c, cv.x_c, box, &view)
     t.b_v = size if LANES == SAMPLES else LANES
     t.next_b = view.out[2]
-    tiles = ceil_div(job.n_out, scalars_of_blocks(cv.batch))
+    tiles = ceil_div(job.n_out, max_p(2))
     for h in range(box.n_out[1] // after.window[1]):
         q = 0
         while q < box.n_out[2]:
@@ -183,9 +189,21 @@ cdef void block_row(const Conv *cv, const Box *box, const Py_ssize_t *out, Py_ss
         x, packed = view.data + out[0] * view.out[0] + out[1] * view.out[1] + (out[2] + q) * view.out[2], w
         set_sums(t, box, view, P, first, count, True, &x, &packed)
         for v in range(max(1, SAMPLES // (2 * LANES))):
-            run_tiles(P, V, run, t, packed, x + v * 2 * LANES, y + v * 2 * LANES)
+            if V == 1:
+                run_in_pairs(P, run, t, packed, x, y)
+            else:
+                run_tiles(P, V, run, t, packed, x + v * 2 * LANES, y + v * 2 * LANES)
         y += run * t.next_out
         q += run
+
+
+cdef void run_in_pairs(int P, Py_ssize_t n, Tile *t, const real *a, const real *b, real *out) noexcept nogil:
+    """n tiles of one vector, two of them at a time as one of two."""
+    cdef Py_ssize_t next_b = t.next_b, next_out = t.next_out
+    t.b_v, t.next_b, t.out_v, t.next_out = next_b, 2 * next_b, next_out, 2 * next_out
+    run_tiles(P, 2, n // 2, t, a, b, out)
+    t.next_b, t.next_out = next_b, next_out
+    run_tiles(P, 1, n % 2, t, a, b + n // 2 * 2 * next_b, out + n // 2 * 2 * next_out)
 
 
 cdef void block_item(const Job *job, Box *box, const Py_ssize_t *index) noexcept nogil:

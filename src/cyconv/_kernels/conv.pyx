@@ -353,7 +353,7 @@ cdef void run_unit(const Conv *cv, const Plan *plan, Py_ssize_t unit, Py_ssize_t
                 finite &= pack(cv, w + panel * plan.width * cv.w_out, n, &box, plan.width,
                                packed + panel * sum_size(&box) * plan.width)
         if plan.mode == BLOCK_VECTORS:
-            pack_tiles(packed, sum_size(&box), job.n_out, plan.width, scalars_of_blocks(cv.batch), packed + plan.packed_size // 2)
+            pack_tiles(packed, sum_size(&box), job.n_out, plan.width, max_p(2), packed + plan.packed_size // 2)
         for item in range(first_item, last_item):
             run_item(&job, &box, item, finite)
 

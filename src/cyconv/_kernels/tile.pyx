@@ -201,11 +201,6 @@ cdef inline Py_ssize_t blocks_at_once() noexcept nogil:
     return 2 if LANES == SAMPLES else 1
 
 
-cdef inline int scalars_of_blocks(Py_ssize_t blocks) noexcept nogil:
-    """The most scalars of tiles on so many blocks of samples."""
-    return max_p(2 if blocks > 1 or LANES < SAMPLES else 1)
-
-
 cdef struct Split:
     # A stretch of scalars as tiles: count[0] of size P[0], then count[1] of size P[1].
     int P[2]
