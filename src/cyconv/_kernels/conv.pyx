@@ -331,14 +331,13 @@ cdef void run_unit(const Conv *cv, const Plan *plan, Py_ssize_t unit, Py_ssize_t
     cdef Py_ssize_t block, item, panel, n, group = unit // plan.panel_blocks
     cdef Py_ssize_t k = unit % plan.panel_blocks * plan.panels * plan.width
     cdef const real *w = cv.w + group * cv.w_group + k * cv.w_out
-    cdef real *packed = scratch
-    cdef real *bias = packed + plan.packed_size
+    cdef real *bias = scratch + plan.packed_size
+    cdef real *packed
     cdef bint finite
     cdef Box box
     cdef Job job
-    job.cv, job.plan, job.packed, job.bias, job.scratch = cv, plan, packed, bias, bias + plan.bias_size
-    if plan.mode == BLOCK_VECTORS:
-        job.packed = packed + plan.packed_size // 2
+    job.cv, job.plan, job.packed, job.bias, job.scratch = cv, plan, scratch, bias, bias + plan.bias_size
+    packed = job.scratch if plan.mode == BLOCK_VECTORS else scratch
     job.group, job.n_out = group, min(plan.panels * plan.width, cv.n_out - k)
     job.channel = group * cv.n_out + k
     job.spread_bias = bias + plan.panels * plan.width if scalars_are_channels(plan) else NULL
@@ -353,7 +352,7 @@ cdef void run_unit(const Conv *cv, const Plan *plan, Py_ssize_t unit, Py_ssize_t
                 finite &= pack(cv, w + panel * plan.width * cv.w_out, n, &box, plan.width,
                                packed + panel * sum_size(&box) * plan.width)
         if plan.mode == BLOCK_VECTORS:
-            pack_tiles(packed, sum_size(&box), job.n_out, plan.width, max_p(2), packed + plan.packed_size // 2)
+            pack_tiles(packed, sum_size(&box), job.n_out, plan.width, max_p(2), scratch)
         for item in range(first_item, last_item):
             run_item(&job, &box, item, finite)
 

@@ -80,8 +80,9 @@ cdef void plan_phase(const Conv *cv, int n_threads, Plan *plan) noexcept nogil:
     share_out(cv, n_threads, n_panels, plan)
     plan.panel_blocks = ceil_div(n_panels, plan.panels)
     plan.packed_size = plan.panels * per_panel + LANES
-    if plan.mode == BLOCK_VECTORS:
-        plan.packed_size = 2 * (plan.packed_size + MAX_P)
+    if plan.mode == BLOCK_VECTORS:      # packed twice, first where inputs are to come
+        plan.input_size = max(plan.input_size, plan.packed_size)
+        plan.packed_size += MAX_P
     plan.bias_size = plan.panels * plan.width * (LANES + 1 if scalars_are_channels(plan) else 1) + 2 * LANES
 
 
