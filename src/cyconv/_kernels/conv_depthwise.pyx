@@ -78,7 +78,8 @@ cdef void plan_depthwise(const Conv *cv, int n_threads, Depthwise *d) noexcept n
     d.slid = 0 if axes[0].n_taps > 1 else 1
     # Over every second cell three rows slide; a copy of x may hold every second row for each tap, where strides and
     # dilations have that in common.
-    d.height, d.three = 1, axes[2].n_taps == THREE and cv.n_sum == 1
+    d.height, d.three = 1, (axes[2].n_taps == THREE and cv.n_sum == 1
+                            and (d.lanes_are_channels or d.copy or axes[2].stride == 1 or axes[2].step == 1))
     if not d.lanes_are_channels and axes[2].stride * axes[d.slid].stride == 1 and slides(&axes[d.slid]):
         d.height = <int>axes[d.slid].n_taps
     elif not d.lanes_are_channels and not d.copy and d.three and axes[2].stride == 2 and slides_two(&axes[d.slid]):

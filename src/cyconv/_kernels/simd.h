@@ -465,7 +465,7 @@ static inline void store_longs(int64_t *p, whole v, int64_t base, long n)
         p[i] = part[i];
 }
 
-/* a[0], a[2], ..., b[0], b[2], ... and the others between them; and the inverse. */
+/* a[0], a[2], ..., b[0], b[2], ... and the others between them; and the inverse. a[1], ..., b[0]. */
 #if LANES > 1 && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12))
 #define HAVE_PAIRS
 #define SHUFFLE(F, a, b, s) __builtin_shufflevector(a, b, PICK(F, s))
@@ -497,6 +497,24 @@ static inline void join_pairs(vec even, vec odd, vec *a, vec *b)
     *a = SHUFFLE(PAIR, even, odd, 0), *b = SHUFFLE(PAIR, even, odd, 1);
 }
 #endif
+#define NEXT(j, s) ((j) + 1)
+static inline vec shifted(vec a, vec b) { return SHUFFLE(NEXT, a, b, 0); }
+#else
+static inline void split_pairs(vec a, vec b, vec *even, vec *odd)
+{
+    for (int i = 0; i < LANES; i++) {
+        const char *pair = (char *)(2 * i < LANES ? &a : &b) + 2 * i % LANES * sizeof(real);
+        memcpy((real *)even + i, pair, sizeof(real));
+        memcpy((real *)odd + i, LANES > 1 ? pair + sizeof(real) : (char *)&b, sizeof(real));
+    }
+}
+static inline vec shifted(vec a, vec b)
+{
+    vec v = b;
+    for (int i = 0; i < LANES; i++)
+        memcpy((real *)&v + i, i < LANES - 1 ? (real *)&a + i + 1 : (real *)&b, sizeof(real));
+    return v;
+}
 #endif
 /* a[0], a[2], ..., b[1], b[3], ...: every second element of 2 * LANES - 1, of which a and b both hold the middle one. */
 static inline vec evens(vec a, vec b)

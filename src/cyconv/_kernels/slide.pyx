@@ -20,6 +20,8 @@ cdef extern from "simd.h" nogil:
     some_lanes lanes_inside(long at, long n)
     vec load_some(const real *p, some_lanes lanes)
     vec evens(vec a, vec b)
+    void split_pairs(vec a, vec b, vec *even, vec *odd)
+    vec shifted(vec a, vec b)
 
 cdef enum:
     MAX_H = 12
@@ -36,7 +38,7 @@ cdef struct Slide:
     Py_ssize_t count            # tiles of V vectors,
     Py_ssize_t x_tile, w_tile, out_tile     # from one to the next
     bint even, edge             # as above
-    bint three                  # each run is the three taps of a row
+    bint three                  # each run is the three taps of a row, side by side where cells are every second one
     bint strip                  # and vectors lie one or two of them apart
     Py_ssize_t at, at_tap       # where in its row of x the first element lies; from tap to tap
     Py_ssize_t n_in             # elements of a row of x
@@ -64,6 +66,24 @@ cdef inline vec load_cells(const bint even, const bint edge, const real *x, cons
     return load_even(x, LANES) if even else load(x)
 
 
+cdef inline void load_three(const bint edge, const int V, const real *x, Py_ssize_t x_v, const some_lanes *lanes, vec *cells) noexcept nogil:
+    """Every second cell, cells[i3, v], of V vectors for three taps side by side; with ``edge`` they follow each other
+    where masks are cheap."""
+    cdef const real *p
+    cdef int v
+    for v in range(V):
+        p = x + v * x_v
+        if edge:
+            split_pairs(load_some(p, lanes[2 * v]), load_some(p + LANES, lanes[2 * v + 1]), cells + v, cells + V + v)
+        else:
+            split_pairs(load(p), load(p + LANES), cells + v, cells + V + v)
+    for v in range(V):
+        if v < V - 1 and (CHEAP_MASKS or not edge):
+            cells[2 * V + v] = shifted(cells[v], cells[v + 1])
+        else:
+            cells[2 * V + v] = load_cells(True, edge, x + 2 + v * x_v, lanes + 2 * (2 * V + v))
+
+
 cdef inline int rows_of_pass(const bint even, const int H) noexcept nogil:
     """Rows of x between two outputs of a slide."""
     return 2 if even and H > 1 else 1
@@ -77,6 +97,7 @@ cdef inline void slide(const bint even, const bint edge, const bint three, const
                        real *out) noexcept nogil:
     cdef vec acc[MAX_H * MAX_SLIDE_V]
     cdef vec cells[MAX_SLIDE_V]
+    cdef vec three_cells[THREE * MAX_SLIDE_V]
     cdef vec start
     cdef vec tap
     cdef Py_ssize_t i, i2, i3, m, r, runs, x_ahead, out_ahead, n3 = s.t.sum.n[3], a3 = s.t.sum.a[3], b3 = s.t.sum.b[3]
@@ -90,7 +111,7 @@ cdef inline void slide(const bint even, const bint edge, const bint three, const
     for i in range((THREE if three else s.t.sum.n[2]) if edge else 0):
         for v in range(V):
             lanes[2 * (i * V + v)] = lanes_inside(s.at + i * s.at_tap + v * x_v, s.n_in)
-            lanes[2 * (i * V + v) + 1] = lanes_inside(s.at + i * s.at_tap + v * x_v + LANES - 1, s.n_in)
+            lanes[2 * (i * V + v) + 1] = lanes_inside(s.at + i * s.at_tap + v * x_v + (LANES if even and three and i == 0 else LANES - 1), s.n_in)
     for m in range(s.count):       # without this loop GCC does not unroll those over k and v
         row, to, start = x, out, load(s.t.start + m * s.w_tile)
         x_ahead, out_ahead = s.x_ahead, s.out_ahead
@@ -110,9 +131,11 @@ cdef inline void slide(const bint even, const bint edge, const bint three, const
                 for r in range(runs):
                     px = row + s.t.run[r].a
                     pw = w + s.t.run[r].b
+                    if even and three:
+                        load_three(edge, V, px, x_v, lanes, three_cells)
                     for i3 in range(THREE if three else n3):
                         for v in range(V):
-                            cells[v] = load_cells(even, edge, px + v * x_v, lanes + 2 * ((i3 if three else i2) * V + v))
+                            cells[v] = three_cells[i3 * V + v] if even and three else load_cells(even, edge, px + v * x_v, lanes + 2 * ((i3 if three else i2) * V + v))
                         for k in range(K):
                             if j + k * J < H:
                                 tap = load(pw + (j + k * J) * LANES) if V == 1 else loaded(load(pw + (j + k * J) * LANES))
