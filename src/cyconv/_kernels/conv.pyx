@@ -376,7 +376,7 @@ cdef int run_phase(const Conv *cv, int n_threads) noexcept nogil:
     cdef real *scratch
     cdef int i
     if is_depthwise(cv):
-        return run_depthwise(cv, n_threads)
+        return run_depthwise(cv, 1, n_threads)
     plan_phase(cv, n_threads, &plan)
     size = (plan.packed_size + plan.bias_size + plan.input_size + 63) // 64 * 64
     scratch = <real *>malloc((size * n_threads + 64) * sizeof(real))

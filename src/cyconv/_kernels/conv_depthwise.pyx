@@ -18,6 +18,7 @@ cdef enum:
     COPIED_BYTES = 1 << 20     # with more channels x is read in place
     CHANNEL_ROWS_AHEAD = 4     # to fetch into cache with lanes of channels: all rows of a usual kernel
     ROWS_AT_ONCE = 32          # outputs of a column that wait in a buffer
+    MAX_MERGED = 4             # phases that take turns in every plane, as of stride 2 along D and H
     WAYS = 8                   # of the first-level cache: so many rows that lie a power of two apart
 
 cdef struct Depthwise:
@@ -74,13 +75,13 @@ cdef void plan_depthwise(const Conv *cv, int n_threads, Depthwise *d) noexcept n
     cdef int i
     d.cv, d.lanes_are_channels = cv, channels_follow(cv)
     d.copy = (axes[0].n_taps * axes[1].n_taps > WAYS and zeros_add_nothing(cv) if d.lanes_are_channels
-              else cv.apart > 1 or not rows_in_place(&axes[2]))
+              else not is_joined(cv) and (cv.apart > 1 or not rows_in_place(&axes[2])))
     d.slid = 0 if axes[0].n_taps > 1 else 1
     # Over every second cell three rows slide; a copy of x may hold every second row for each tap, where strides and
     # dilations have that in common.
     d.height, d.three = 1, (axes[2].n_taps == THREE and cv.n_sum == 1
                             and (d.lanes_are_channels or d.copy or axes[2].stride == 1 or axes[2].step == 1))
-    if not d.lanes_are_channels and axes[2].stride * axes[d.slid].stride == 1 and slides(&axes[d.slid]):
+    if not d.lanes_are_channels and not is_joined(cv) and axes[2].stride * axes[d.slid].stride == 1 and slides(&axes[d.slid]):
         d.height = <int>axes[d.slid].n_taps
     elif not d.lanes_are_channels and not d.copy and d.three and axes[2].stride == 2 and slides_two(&axes[d.slid]):
         d.height = THREE
@@ -309,6 +310,9 @@ cdef void run_row_lanes(const Depthwise *d, const Box *box, const real *x, const
         view_in_scratch(d.cv.axis, x, d.cv.x_c, box, CELLS_ADJACENT, False, scratch, &view, d.cv.apart)
         run_vectors(d, box, &view, 1, row, view.data, packed, y)
         return
+    if d.cv.apart > 1:
+        run_joined(d, box, x, packed, y)
+        return
     view_in_place(d.cv.axis, x, d.cv.x_c, box, &view)
     if CHEAP_MASKS and d.three:
         run_masked(d, box, &view, packed, y)
@@ -436,34 +440,46 @@ cdef void depthwise_item(const Depthwise *d, Py_ssize_t item, real *scratch) noe
         run_row_lanes(d, &box, x + channel // cv.n_out * cv.n_sum * cv.x_c, scratch, y, scratch + d.packed_size)
 
 
-cdef int run_depthwise(const Conv *cv, int n_threads) noexcept nogil:
-    """One phase on all threads; -1 when there is no memory for scratch."""
-    cdef Depthwise d
-    cdef Py_ssize_t shared = 0, size, n_items, block, item
+cdef void depthwise_unit(const Depthwise *d, int n_phases, Py_ssize_t unit, real *scratch) noexcept nogil:
+    """An item or, of several phases, all items of a plane."""
+    cdef Py_ssize_t items, i
+    cdef int phase
+    for phase in range(n_phases):
+        items = d[phase].parts[0] * d[phase].parts[1] * d[phase].parts[2] if n_phases > 1 else 1
+        for i in range(items):
+            depthwise_item(&d[phase], unit * items + i, scratch)
+
+
+cdef int run_depthwise(const Conv *phases, int n_phases, int n_threads) noexcept nogil:
+    """Phases of the same planes, all of a plane while it is in cache, on all threads; -1 when there is no memory
+    for scratch. Several phases have lanes along rows."""
+    cdef Depthwise d[MAX_MERGED]
+    cdef Py_ssize_t shared = 0, size = 0, n_units, block, unit
     cdef real *memory
     cdef real *scratch
     cdef int i
-    plan_depthwise(cv, n_threads, &d)
-    n_items = cv.batch * d.parts[0] * d.parts[1] * d.parts[2] * (1 if d.lanes_are_channels else cv.groups * cv.n_out)
-    size = d.input_size
-    if d.lanes_are_channels:
-        shared = (d.packed_size + 63) // 64 * 64
-    else:
-        size += d.packed_size
+    for i in range(n_phases):
+        plan_depthwise(&phases[i], n_threads, &d[i])
+        size = max(size, d[i].input_size + (0 if d[i].lanes_are_channels else d[i].packed_size))
+    n_units = phases.batch * (1 if d[0].lanes_are_channels else phases.groups * phases.n_out)
+    if n_phases == 1:
+        n_units *= d[0].parts[0] * d[0].parts[1] * d[0].parts[2]
+    if d[0].lanes_are_channels:
+        shared = (d[0].packed_size + 63) // 64 * 64
     size = (size + 63) // 64 * 64
     memory = <real *>malloc((shared + size * n_threads + 64) * sizeof(real))
     if memory == NULL:
         return -1
-    d.packed = aligned(memory)
-    for block in range(d.n_blocks if d.lanes_are_channels else 0):
-        pack_depthwise(&d, block, aligned(memory) + block * d.block_size)
+    d[0].packed = aligned(memory)
+    for block in range(d[0].n_blocks if d[0].lanes_are_channels else 0):
+        pack_depthwise(&d[0], block, aligned(memory) + block * d[0].block_size)
     scratch = aligned(memory) + shared
     if n_threads == 1:
-        for item in range(n_items):
-            depthwise_item(&d, item, scratch)
+        for unit in range(n_units):
+            depthwise_unit(d, n_phases, unit, scratch)
     else:
         for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-            for item in range(part(n_items, n_threads, i), part(n_items, n_threads, i + 1)):
-                depthwise_item(&d, item, scratch + i * size)
+            for unit in range(part(n_units, n_threads, i), part(n_units, n_threads, i + 1)):
+                depthwise_unit(d, n_phases, unit, scratch + i * size)
     free(memory)
     return 0

@@ -85,19 +85,25 @@ cdef int run_share(const Conv *whole, const Py_ssize_t *table, Py_ssize_t n_phas
 cdef int run_phases(const Conv *whole, const Py_ssize_t *table, int n_threads) noexcept nogil:
     cdef Py_ssize_t rows = table[0] * table[1], n_phases = rows * table[2], index
     cdef int failed[1]
-    cdef int i
+    cdef int i, merged = 0
     cdef Conv cv
+    cdef Conv of_rows[MAX_MERGED]
     failed[0] = 0
     if n_threads > 1 and n_phases > FEW_PHASES:
         for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
             if run_share(whole, table, n_phases, i, n_threads):
                 failed[0] = 1
-    else:
-        for index in range(n_phases):        # in this order, for results of tiles are added up
-            if whole_rows(whole, table, index % rows, &cv):
-                if index >= rows:
-                    continue
-            else:
-                cv = one_phase(whole, table, index)
-            failed[0] = run_phase(&cv, n_threads) or failed[0]
+        return failed[0]
+    if 0 < rows <= MAX_MERGED and (n_threads == 1 or whole.batch * whole.groups >= 4 * n_threads):
+        while merged < rows and whole_rows(whole, table, merged, &of_rows[merged]):
+            merged += 1
+    if merged == rows > 0:
+        return run_depthwise(of_rows, merged, n_threads)
+    for index in range(n_phases):        # in this order, for results of tiles are added up
+        if whole_rows(whole, table, index % rows, &cv):
+            if index >= rows:
+                continue
+        else:
+            cv = one_phase(whole, table, index)
+        failed[0] = run_phase(&cv, n_threads) or failed[0]
     return failed[0]

@@ -467,7 +467,6 @@ static inline void store_longs(int64_t *p, whole v, int64_t base, long n)
 
 /* a[0], a[2], ..., b[0], b[2], ... and the others between them; and the inverse. a[1], ..., b[0]. */
 #if LANES > 1 && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12))
-#define HAVE_PAIRS
 #define SHUFFLE(F, a, b, s) __builtin_shufflevector(a, b, PICK(F, s))
 #if VECTOR_BYTES == 32
 /* In two steps: few instructions cross the halves of a vector. */
@@ -508,6 +507,11 @@ static inline void split_pairs(vec a, vec b, vec *even, vec *odd)
         memcpy((real *)odd + i, LANES > 1 ? pair + sizeof(real) : (char *)&b, sizeof(real));
     }
 }
+static inline void join_pairs(vec even, vec odd, vec *a, vec *b)
+{
+    for (int i = 0; i < 2 * LANES; i++)
+        memcpy((real *)(i < LANES ? a : b) + i % LANES, (real *)(i % 2 ? &odd : &even) + i / 2, sizeof(real));
+}
 static inline vec shifted(vec a, vec b)
 {
     vec v = b;
@@ -543,30 +547,18 @@ static inline vec load_even(const real *p, long n)
 /* p[0], p[2], ... and p[1], p[3], ...: n of each, 0 < n <= LANES. */
 static inline void load_pairs(const real *p, long n, vec *even, vec *odd)
 {
-#ifdef HAVE_PAIRS
     vec a = 2 * n >= LANES ? load(p) : load_part(p, 2 * n);
     vec b = n == LANES ? load(p + LANES) : load_part(p + LANES, 2 * n > LANES ? 2 * n - LANES : 0);
     split_pairs(a, b, even, odd);
-#else
-    *even = load_even(p, n);
-    *odd = load_even(p + 1, n);
-#endif
 }
 /* a[0], b[0], a[1], b[1], ...: n pairs, 0 < n <= LANES. */
 static inline void store_pairs(real *p, vec a, vec b, long n)
 {
-#ifdef HAVE_PAIRS
     vec low, high;
     join_pairs(a, b, &low, &high);
     store_part(p, low, 2 * n < LANES ? 2 * n : LANES);
     if (2 * n > LANES)
         store_part(p + LANES, high, 2 * n - LANES);
-#else
-    for (long i = 0; i < n; i++) {
-        memcpy(p + 2 * i, (char *)&a + i * sizeof(real), sizeof(real));
-        memcpy(p + 2 * i + 1, (char *)&b + i * sizeof(real), sizeof(real));
-    }
-#endif
 }
 #define SIGN_BIT ((whole_element)(MANTISSA == 52 ? INT64_MIN : INT32_MIN))
 static inline vec with_sign(vec size, vec sign)

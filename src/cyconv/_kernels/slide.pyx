@@ -21,6 +21,7 @@ cdef extern from "simd.h" nogil:
     vec load_some(const real *p, some_lanes lanes)
     vec evens(vec a, vec b)
     void split_pairs(vec a, vec b, vec *even, vec *odd)
+    void join_pairs(vec even, vec odd, vec *a, vec *b)
     vec shifted(vec a, vec b)
 
 cdef enum:
