@@ -190,20 +190,11 @@ cdef void block_row(const Conv *cv, const Box *box, const Py_ssize_t *out, Py_ss
         set_sums(t, box, view, P, first, count, True, &x, &packed)
         for v in range(max(1, SAMPLES // (2 * LANES))):
             if V == 1:
-                run_in_pairs(P, run, t, packed, x, y)
+                run_pairs(t, P, run, packed, x, y)
             else:
                 run_tiles(P, V, run, t, packed, x + v * 2 * LANES, y + v * 2 * LANES)
         y += run * t.next_out
         q += run
-
-
-cdef void run_in_pairs(int P, Py_ssize_t n, Tile *t, const real *a, const real *b, real *out) noexcept nogil:
-    """n tiles of one vector, two of them at a time as one of two."""
-    cdef Py_ssize_t next_b = t.next_b, next_out = t.next_out
-    t.b_v, t.next_b, t.out_v, t.next_out = next_b, 2 * next_b, next_out, 2 * next_out
-    run_tiles(P, 2, n // 2, t, a, b, out)
-    t.next_b, t.next_out = next_b, next_out
-    run_tiles(P, 1, n % 2, t, a, b + n // 2 * 2 * next_b, out + n // 2 * 2 * next_out)
 
 
 cdef void block_item(const Job *job, Box *box, const Py_ssize_t *index) noexcept nogil:

@@ -153,7 +153,7 @@ cdef void run_rows(const Job *job, const Box *box, const View *view) noexcept no
     cdef int V
     cdef Tile t
     start_tile(&t, job.first, view.out[2])
-    first[2], count[2] = 0, box.n_taps[2]
+    first[1], count[1], first[2], count[2] = 0, box.n_taps[1], 0, box.n_taps[2]
     trim(&axes[0], box.out[0], box.tap[0], box.n_taps[0], &first[0], &count[0])
     for panel in range(job.plan.panels):
         k = panel * width
@@ -164,7 +164,9 @@ cdef void run_rows(const Job *job, const Box *box, const View *view) noexcept no
         t.start, t.start_v = job.bias + k, LANES
         h = 0
         while h < box.n_out[1]:
-            rows = trim_rows(&axes[1], box, h, &first[1], &count[1])
+            rows = box.n_out[1]
+            if not job.plan.zero_rows:
+                rows = trim_rows(&axes[1], box, h, &first[1], &count[1])
             x, w = view.data + h * view.out[1], job.packed + panel * size
             set_sums(&t, box, view, width, first, count, False, &x, &w)
             y = (cv.y + box.sample * cv.y_n + (job.channel + k) * cv.y_c + box.out[0] * axes[0].y
@@ -229,7 +231,7 @@ cdef void run_lanes(const Job *job, const Box *box, const View *view) noexcept n
 
 
 cdef inline void run_pairs(Tile *t, Py_ssize_t P, Py_ssize_t rows, const real *w, const real *x, real *y) noexcept nogil:
-    """Rows of one vector, two to a tile."""
+    """Rows, or outputs, of one vector, two to a tile."""
     cdef Py_ssize_t b_v = t.b_v, out_v = t.out_v, next_b = t.next_b, next_out = t.next_out
     t.b_v, t.out_v, t.next_b, t.next_out = next_b, next_out, 2 * next_b, 2 * next_out
     run_tiles(P, 2, rows // 2, t, w, x, y)
@@ -316,7 +318,7 @@ cdef void run_item(Job *job, Box *box, Py_ssize_t item, bint finite) noexcept no
         run_samples(job, box, n_samples)
         return
     if plan.copy:
-        view_in_scratch(cv.axis, job.x, cv.x_c, box, plan.order, rows_in_pairs(cv, plan), job.scratch, &view)
+        view_in_scratch(cv.axis, job.x, cv.x_c, box, plan.order, plan.zero_rows, job.scratch, &view)
     else:
         view_in_place(cv.axis, job.x, cv.x_c, box, &view)
     if plan.mode == ROW_VECTORS:

@@ -11,6 +11,7 @@ cdef enum:
     NO_SHIFT = 1 << 30         # of a tap that no phase has
     CACHE_WAY = 1 << 12        # bytes of first-level cache; samples that lie a multiple of it apart compete for its places,
     TILE_BYTES = 12 << 12      # and more than so many of a tile of one vector do not stay in it
+    BORDER_PRODUCTS = 512      # of vectors, that take as long as to start other tiles at the first and last row
     FEW_PHASES = 9             # phases that all threads run together, as of strides up to 3
 
 cdef enum Mode:
@@ -39,7 +40,8 @@ cdef struct Plan:
     Mode mode
     int V
     bint copy                            # input rows go through scratch,
-    Order order                          # in this order
+    Order order                          # in this order,
+    bint zero_rows                       # with rows of zeros around, so that all rows have the same taps
     Py_ssize_t width                     # packed output channels of a panel
     Py_ssize_t panels, panel_blocks      # panels packed at once; blocks of them in a group
     Py_ssize_t n_blocks                  # of the sum, each of so many channels and taps
@@ -66,6 +68,7 @@ cdef void plan_phase(const Conv *cv, int n_threads, Plan *plan) noexcept nogil:
         plan.mode = SAMPLE_TILES
     plan.copy = plan.mode == ROW_VECTORS or (plan.mode == ROW_TILES and (padded or (cv.x_c != 1 and cv.n_sum >= FAR_CHANNELS)))
     plan.order = CELLS_ADJACENT if plan.mode == ROW_VECTORS else ANY_ORDER
+    plan.zero_rows = plan.copy and (rows_in_pairs(cv, plan) or (plan.mode == ROW_TILES and few_zeros(cv)))
     block_sum(cv, plan)
     plan.width = cv.n_out if scalars_are_channels(plan) else plan.V * LANES
     per_panel = plan.channels * plan.taps[0] * plan.taps[1] * plan.taps[2] * plan.width
@@ -84,6 +87,14 @@ cdef void plan_phase(const Conv *cv, int n_threads, Plan *plan) noexcept nogil:
         plan.input_size = max(plan.input_size, plan.packed_size)
         plan.packed_size += MAX_P
     plan.bias_size = plan.panels * plan.width * (LANES + 1 if scalars_are_channels(plan) else 1) + 2 * LANES
+
+
+cdef inline bint few_zeros(const Conv *cv) noexcept nogil:
+    """Whether products with rows of zeros take less time than to start tiles for other taps at the borders."""
+    cdef const Axis *axis = &cv.axis[1]
+    cdef Py_ssize_t outside = max(-axis.start, 0) + max(axis.start + (axis.n_out - 1) * axis.stride + (axis.n_taps - 1) * axis.step
+                                                        - axis.n_in + 1, 0)
+    return outside * cv.n_sum * cv.axis[2].n_taps * cv.axis[2].n_out * ceil_div(cv.n_out, LANES) <= BORDER_PRODUCTS
 
 
 cdef inline bint scalars_are_channels(const Plan *plan) noexcept nogil:

@@ -216,7 +216,7 @@ cdef void fill_run(real *cells, const Cover *c, const real *x, Py_ssize_t x_w, P
             zero_cells(cells + i * c.size + last, c.length - last)
         cells += first
     x += first * x_w
-    if channels_last and x_w == nc and (x_c == 1 or nc == 1):
+    if x_w == nc and (nc == 1 or (channels_last and x_c == 1)):
         copy_cells(cells, x, n * nc, 1)
     elif channels_last and x_w == 1:
         copy_transposed(cells, nc, x, x_c, nc, n, x_h)
