@@ -28,6 +28,7 @@ from cyconv.layers import (
 )
 from cyconv.losses import softmax_cross_entropy, squared_error
 from cyconv.optimizers import Adam
+from cyconv.selftest.arrays import assert_same_bits, in_layout
 from cyconv.selftest.differences import assert_same_gradient, central_differences
 
 SHAPES = [(2, 11), (2, 8, 7), (1, 6, 5, 6)]
@@ -403,3 +404,15 @@ def test_training_step_takes_any_loss(rng):
     expected, dy = squared_error(y, targets)
     assert value == expected
     np.testing.assert_array_equal(gradient, backward(dy)[1])
+
+
+@pytest.mark.parametrize("shape, padding", [((2, 21), 0), ((2, 7, 9), 1), ((2, 5, 6, 7), 0)])
+def test_predicted_maxima_are_rectified_like_those_of_single_layers(shape, padding, isa, dtype, data_format, rng):
+    """NaN and zeros of either sign too: without a convolution in front nothing else changes them."""
+    layers = [MaxPool(3, stride=2, padding=padding), ReLU(), MaxPool(2, stride=1), ReLU()]
+    x = in_layout(rng.choice([np.nan, np.inf, -np.inf, -0.0, 0.0, 1.5, -2.5], (5, *shape),
+                             p=[0.02, 0.05, 0.2, 0.2, 0.1, 0.03, 0.4]).astype(dtype), data_format)
+    network = Sequential(layers, x.shape[1:], dtype=dtype, data_format=data_format)
+    *_, (_, expected) = network.outputs(x)
+    assert_same_bits(network.forward(x)[0], expected)
+    assert_same_bits(network.forward(x, training=True)[0], expected)

@@ -376,8 +376,11 @@ class Sequential:
             mode = mode._replace(needs_input_grad=number > self._first, in_place=not keeps)
             if place < n_leading:
                 run = blocks.bind(place, mode)
+            elif not mode.training and place - 1 >= n_leading and maximum_then_relu(layers[place - 1:place + 1]):
+                continue
             else:
-                run = layer.bind((n, *self._as_stored(shapes[place])), self.dtype, mode)
+                rectify = {"rectify": True} if not mode.training and maximum_then_relu(layers[place:place + 2]) else {}
+                run = layer.bind((n, *self._as_stored(shapes[place])), self.dtype, mode, **rectify)
             if run is not None:
                 plan.append((number, run))
             keeps = layer.keeps_output
@@ -480,6 +483,11 @@ def in_order_of_work(layers):
         if type(first) is ReLU and type(second) is MaxPool and second.padding == 0:
             order[i], order[i + 1] = order[i + 1], order[i]
     return order
+
+
+def maximum_then_relu(layers):
+    """Whether layers are a pooling into maxima and a rectifier, which is part of it in prediction."""
+    return [type(layer) for layer in layers] == [MaxPool, ReLU]
 
 
 def named_layers(layers):

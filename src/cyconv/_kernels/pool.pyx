@@ -32,6 +32,7 @@ cdef struct Pool:
     int passes[2]
     int n_passes
     double p                       # of a norm
+    real least                     # of maxima: -infinity, or 0 if a rectifier follows
     double divisor                 # of a mean; 0: the number of cells that count
     Py_ssize_t batch, channels, x_n, x_c, y_n, y_c
     bint in_place                  # channels, or the outputs of a row, follow each other in x
@@ -243,14 +244,14 @@ cdef void pool_forward(Pool *g, int n_threads):
 # y and index are C-contiguous in all of the following.
 
 def extreme_pool(cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, cnp.ndarray table, cnp.ndarray windows,
-                 bint smallest, bint channels_last, int n_threads):
+                 bint smallest, bint rectify, bint channels_last, int n_threads):
     """Maximum or minimum of every window into y, and where it is into index (or None).
 
-    As int64 index holds flat cells of the input plane; as uint8 numbers of taps, of which there are at most 255.
+    ``rectify``: the maximum of that and 0, without an index. As int64 index holds flat cells of the input plane; as uint8 numbers of taps, of which there are at most 255.
     """
     cdef Pool g
     set_pool(&g, x, y, table, windows, channels_last)
-    g.passes[0] = MIN_PASS if smallest else MAX_PASS
+    g.passes[0], g.least = MIN_PASS if smallest else MAX_PASS, 0 if rectify else -HUGE_VAL
     if index is not None:
         g.passes[0] = ARGMIN_PASS if smallest else ARGMAX_PASS
         name_taps(&g, index)

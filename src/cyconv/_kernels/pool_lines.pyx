@@ -71,7 +71,7 @@ cdef inline void pool_vectors(const int kind, const int step, const int width, c
                               whole_element next_name, const Lines *lines, const Run *run, const real *x, Py_ssize_t at, Py_ssize_t own,
                               whole_element *tap, int64_t corner, Py_ssize_t n, Py_ssize_t next) noexcept nogil:
     """V vectors of lanes that are ``step`` cells apart, each ``next`` lanes behind the other, or the n lanes of a part of one."""
-    cdef real start = 0 if kind == SUM_PASS else -HUGE_VAL if kind == MAX_PASS or kind == ARGMAX_PASS else HUGE_VAL
+    cdef real start = 0 if kind == SUM_PASS else lines.least if kind == MAX_PASS else -HUGE_VAL if kind == ARGMAX_PASS else HUGE_VAL
     cdef bint has_names = kind == ARGMAX_PASS or kind == ARGMIN_PASS
     cdef vec values[GROUP]
     cdef whole names[GROUP]

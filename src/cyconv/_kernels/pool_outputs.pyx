@@ -78,7 +78,7 @@ cdef inline void locate_lines(const int step, const Pool *g, const View *view, c
     lines.tap, lines.tap_line = run.tap + o * run.room, run.room
     lines.bytes = g.tap + (lines.best - g.y) if g.tap != NULL and run.best != run.cells else NULL
     lines.cells = g.index + (lines.best - g.y) if g.index != NULL and run.best != run.cells else NULL
-    lines.corner_step = g.axis[2].stride if step > 0 else 0
+    lines.corner_step, lines.least = g.axis[2].stride if step > 0 else 0, g.least
     if name_of_first(g, at[0], at[1], at[2]) == NO_CELL:
         lines.corner, lines.corner_line, lines.corner_step = 0, 0, 0
     for i in range(LANES):

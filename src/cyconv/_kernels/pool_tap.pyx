@@ -84,6 +84,7 @@ cdef struct Lines:
     int64_t corner, corner_line, corner_step    # what a cell is counted from, and to the next line and lane
     whole_element corner_lane[LANES]
     bint first, last                   # taps of these outputs
+    real least                         # of their maxima
 
 cdef struct Lanes:
     # One output of a block of lanes. A local one: nothing else can be at its address, so the

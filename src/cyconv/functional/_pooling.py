@@ -209,8 +209,8 @@ def extremes(plan, dtype, given, smallest, return_indices, channels_last, n_thre
         y = np.empty(shape, dtype)
         indices = np.empty(shape, np.int64) if return_indices else None
         if has_cells:
-            kernels.extreme_pool(x.astype(dtype) if is_wide else x, y, indices, table, windows, smallest, channels_last,
-                                 team(function, n_threads, work))
+            kernels.extreme_pool(x.astype(dtype) if is_wide else x, y, indices, table, windows, smallest, False,
+                                 channels_last, team(function, n_threads, work))
         y = y if given == dtype else in_dtype(y, given)
         return (y, indices) if return_indices else y
 

@@ -80,7 +80,8 @@ class ExtremePool(WindowPool):
 
     keeps_output = False
 
-    def bind(self, shape, dtype, mode):
+    def bind(self, shape, dtype, mode, rectify=False):
+        """``rectify``: a rectifier follows, and its result is wanted; in prediction."""
         channels_last = mode.data_format == "channels_last"
         plan = prepare(type(self).__name__, shape, self.kernel_size, self.stride, self.padding, self.dilation,
                        self.ceil_mode, channels_last)
@@ -96,7 +97,7 @@ class ExtremePool(WindowPool):
             if mode.training and not is_numbered:
                 y, index = extremes(plan, dtype, dtype, smallest, True, channels_last, mode.n_threads)(x)
             elif y.size:
-                kernels.extreme_pool(x, y, taps, plan.table, plan.windows, smallest, channels_last, n_threads)
+                kernels.extreme_pool(x, y, taps, plan.table, plan.windows, smallest, rectify, channels_last, n_threads)
 
             def backward(dy, gradients):
                 if gradient is None:
