@@ -1,12 +1,14 @@
-"""What a call costs beside its arithmetic, the import, memory over many shapes, and what a second thread gives.
+"""What a call costs beside its arithmetic, the import, memory over many shapes, what a second thread gives, and what
+a second process takes.
 
     python benchmarks/overhead.py [--threads N] [--only NAME ...] [--quick] [--json FILE]
 
 Each row says what it should be; calls are compared with PyTorch's.
 """
 
-from timing import interleaved, status  # isort: skip: sets up the threads of all that follow
+from timing import interleaved, status, unbound  # isort: skip: sets up the threads of all that follow
 
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +21,18 @@ import rivals
 from shapes import CONV
 
 import cyconv
+
+FIT = """
+import time
+from sklearn.datasets import load_digits
+from cyconv import ConvNetClassifier
+X, y = load_digits(return_X_y=True)
+model = ConvNetClassifier(input_shape=(64,), max_iter=10, random_state=0)
+model.fit(X[:64], y[:64])
+begin = time.perf_counter()
+model.fit(X, y)
+print(time.perf_counter() - begin)
+"""
 
 
 def calls(options):
@@ -101,10 +115,25 @@ def scaling(options):
                f">= {0.95 * options.threads:.2f}", None)
 
 
+def processes(options):
+    """Seconds of a fit of digits, as signals, alone and in two processes at once, each with all threads."""
+    as_usual = {key: value for key, value in os.environ.items() if key != "OMP_PROC_BIND"}
+
+    def slowest(count):
+        with unbound():
+            running = [subprocess.Popen([sys.executable, "-W", "ignore", "-c", FIT], env=as_usual, text=True,
+                                        stdout=subprocess.PIPE) for _ in range(count)]
+        return max(float(process.communicate()[0]) for process in running)
+
+    alone = slowest(1)
+    yield "fit, one process", alone, "s", "", None
+    yield "fit, two processes at once", slowest(2), "s", f"<= {10 * alone:.2f}", None
+
+
 def main():
     options = report.parse(__doc__)
     rivals.use_threads(options.threads)
-    parts = {function.__name__: function for function in (calls, imports, shapes, scaling)}
+    parts = {function.__name__: function for function in (calls, imports, shapes, scaling, processes)}
     print(f"{'what':32} {'value':>8}    {'should be':10} {'torch':>8} {'x torch':>8}")
     for name in report.chosen(parts, options.only):
         for label, value, unit, target, rival in parts[name](options):

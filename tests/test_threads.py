@@ -173,3 +173,17 @@ def test_forked_process_computes_the_same_and_does_not_hang(fork):
 def test_parent_keeps_its_threads_after_a_fork():
     script = "import os; from cyconv import _threads\nif os.fork(): os.wait(); print(_threads.effective(2))"
     assert int(run(script)) == (2 if cpu.openmp else 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not cpu.openmp, reason="GNU OpenMP only")
+@pytest.mark.parametrize("set_by_user, expected", [({}, "3000"), ({"GOMP_SPINCOUNT": "77"}, "77"),
+                                                   ({"OMP_WAIT_POLICY": "passive"}, "0")])
+def test_threads_wait_shortly_unless_the_user_says_how(set_by_user, expected):
+    """Long waits are for threads that other processes keep from running."""
+    others = {key: value for key, value in os.environ.items() if not key.startswith(("OMP", "GOMP"))}
+    script = ("import os, cyconv\n"
+              "print({k: v for k, v in os.environ.items() if k in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY')})")
+    done = subprocess.run([sys.executable, "-c", script], env=others | set_by_user | {"OMP_DISPLAY_ENV": "verbose"},
+                          capture_output=True, text=True, check=True)
+    assert f"GOMP_SPINCOUNT = '{expected}'" in done.stderr
+    assert done.stdout == f"{set_by_user}\n"

@@ -14,12 +14,33 @@ kernels : dict
 """
 
 import os
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
 
-from . import cpu, front
+# Turns that a thread of GNU OpenMP waits for the others before it sleeps, about 40 us: more than there is between two
+# layers. By its own 300,000, processes that share the processors wait for threads that cannot run, a step of training
+# for a second.
+SPINS = "3000"
+
+
+@contextmanager
+def _short_waits():
+    """What OpenMP reads when it is loaded, unless the user says how threads are to wait."""
+    if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = SPINS
+    try:
+        yield
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]
+
+
+with _short_waits():
+    from . import cpu, front
 
 
 def use(name):
