@@ -20,9 +20,9 @@ from importlib.util import find_spec
 
 import numpy as np
 
-# Turns that a thread of GNU OpenMP waits for the others before it sleeps, about 40 us: more than there is between two
-# layers. By its own 300,000, processes that share the processors wait for threads that cannot run, a step of training
-# for a second.
+# Turns that a thread of GNU OpenMP waits for the others before it sleeps, 80 us on Zen 5: more than there is between
+# two layers. By its own 300,000, processes that share the processors wait for threads that cannot run, milliseconds
+# each time.
 SPINS = "3000"
 
 

@@ -4,7 +4,8 @@
 # Lanes are channels where these follow each other in memory (channels_last); then taps in the border are
 # left out, and x is read in place unless its rows would drive each other out of the cache. Else lanes are
 # outputs of a row and each weight fills a vector; x is read in place, under a mask at the ends of rows (or all of
-# it, where masks cost nothing), but with strides of 3 and more along W from a zero-padded copy. Loop nests of one thread:
+# it, where masks cost nothing), but with strides of 3 and more along W from a zero-padded copy. Rows with a zero between
+# any two cells are in conv_joined.pyx. Loop nests of one thread:
 #     item             outputs of one sample: a block of D, H and W; with lanes along rows, of one channel
 #
 #     W with the same taps, row     |    output of one of D and H, the one along which `slide` does not run

@@ -30,7 +30,7 @@ cdef inline void join_rows(const int three, const int V, const Joined *j, const 
     cdef vec tap
     cdef vec low
     cdef vec high
-    cdef Py_ssize_t i, r, s, n_taps = THREE if three else j.n_taps
+    cdef Py_ssize_t i, r, s
     cdef const real *px
     cdef const real *pw
     cdef int kind, v
@@ -39,7 +39,7 @@ cdef inline void join_rows(const int three, const int V, const Joined *j, const 
             sums[v] = load(w)
         for r in range(j.runs):
             px, pw = x + j.run[r].a, w + LANES + j.run[r].b
-            for s in range(THREE if three else n_taps):
+            for s in range(THREE if three else j.n_taps):
                 tap = load(pw + s * j.w_step)
                 kind = (three + s + 1) % 2 if three else j.odd[s]
                 for v in range(V):

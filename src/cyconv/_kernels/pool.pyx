@@ -247,7 +247,8 @@ def extreme_pool(cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, cnp.ndarray ta
                  bint smallest, bint rectify, bint channels_last, int n_threads):
     """Maximum or minimum of every window into y, and where it is into index (or None).
 
-    ``rectify``: the maximum of that and 0, without an index. As int64 index holds flat cells of the input plane; as uint8 numbers of taps, of which there are at most 255.
+    As int64 index holds flat cells of the input plane; as uint8 numbers of taps, of which there are at most 255.
+    ``rectify``: maxima of the windows and 0, without an index.
     """
     cdef Pool g
     set_pool(&g, x, y, table, windows, channels_last)

@@ -244,7 +244,7 @@ cdef inline void add_to_run(real *dx, real grad, Py_ssize_t n, Py_ssize_t step) 
 cdef inline void put_in_all(const Pool *g, const real *grad, real *dx, Py_ssize_t n, Py_ssize_t step) noexcept nogil:
     """The same n channels in every cell of a plane."""
     cdef Py_ssize_t cells = g.axis[0].n_in * g.axis[1].n_in * g.axis[2].n_in, cell, i
-    if step == 1:
+    if n == 1 and step == 1:
         fill_cells(dx, cells, grad[0])
         return
     for cell in range(cells):
