@@ -295,6 +295,31 @@ def test_short_and_long_rows_have_the_same_bits_in_both_layouts(columns, window,
                            for layout in LAYOUTS))
 
 
+@pytest.mark.parametrize("shape", [(3, 9, 12), (40, 16, 17), (2, 33, 40), (70, 20, 9), (2, 40, 600), (1, 300, 37)])
+@pytest.mark.parametrize("kernel, stride, padding", [
+    ((3, 3), (2, 2), (1, 1)), ((2, 4), (1, 2), (0, 2)), ((7, 7), (1, 1), (3, 3)), ((5, 8), (2, 3), (2, 1)),
+    ((9, 6), (1, 1), (0, 0)),
+])
+def test_windows_that_share_cells_have_the_values_at_their_indices(kernel, stride, padding, shape, isa, dtype,
+                                                                   data_format, rng):
+    """Values alone come from rows of intervals, values with indices from windows visited tap by tap."""
+    how = {"kernel_size": kernel, "stride": stride, "padding": padding, "data_format": data_format}
+    x = rng.standard_normal((2, *shape)).astype(dtype)
+    x[rng.random(x.shape) < 0.1] = -0.0
+    x[rng.random(x.shape) < 0.1] = np.inf
+    x[0, :, :, -1][rng.random(x.shape[1:3]) < 0.2] = np.nan
+    x[1][rng.random(shape) < 0.002] = np.nan
+    for pool in (cyconv.max_pool2d, cyconv.min_pool2d):
+        for signed in (x, -x):
+            cells = in_layout(signed, data_format)
+            assert_same_bits(pool(cells, **how), pool(cells, **how, return_indices=True)[0])
+    whole = rng.integers(-9, 10, x.shape).astype(dtype)
+    total = cyconv.sum_pool2d(in_layout(whole, data_format), **how)
+    cells = np.pad(whole, [(0, 0), (0, 0), *((p, p) for p in padding)])
+    windows = np.lib.stride_tricks.sliding_window_view(cells, kernel, (2, 3))[:, :, ::stride[0], ::stride[1]]
+    np.testing.assert_array_equal(channels_first(total, data_format), windows.sum((4, 5)))
+
+
 @pytest.mark.parametrize("channels, columns", [(1, 1), (3, 15), (2, 16), (17, 33), (70, 40), (1, 40_000), (70, 700)])
 @pytest.mark.parametrize("kernel, stride, dilation, padding", [
     ((2, 2), (2, 2), (1, 1), (0, 0)), ((2, 2), (3, 3), (1, 1), (0, 0)), ((3, 3), (2, 2), (1, 1), (1, 1)),

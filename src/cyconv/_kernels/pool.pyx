@@ -38,6 +38,10 @@ cdef struct Pool:
     bint in_place                  # channels, or the outputs of a row, follow each other in x
     bint by_rows                   # lanes are outputs of a row
     bint at_once                   # nothing is left for another pass or list of taps
+    bint is_reduced                # to a pooling of reduced rows:
+    Axis interval                  # the axis along W of the windows
+    const Py_ssize_t *intervals    # and these
+    Py_ssize_t cells_size          # scratch for the cells of one row, at its end
     const real *x
     real *y
     int64_t *index                 # flat index of the extreme in its plane, or NULL
@@ -179,7 +183,9 @@ cdef void view_slab(const Pool *g, Py_ssize_t slab, Box *box, real *scratch, Vie
         box.tap[i] = slab % g.n_slabs[i] * g.slab[i]
         box.n_taps[i] = min(g.slab[i], g.axis[i].n_taps - box.tap[i])
         slab //= g.n_slabs[i]
-    if g.in_place:
+    if g.is_reduced:
+        view_reduced(g, x, box, scratch, view)
+    elif g.in_place:
         view_in_place(g.axis, x, g.x_c, box, view)
     elif g.by_rows:
         view_rows(g, x + box.channel * g.x_c, box, scratch, view)
@@ -212,7 +218,7 @@ cdef void view_rows(const Pool *g, const real *x, const Box *box, real *scratch,
                 copy_cells(row + first, x + i_d * axes[0].x + i_h * axes[1].x + begin + first, last - first, 1)
                 fill_cells(row + last, length - last, border)
             row += length
-    view.data = scratch
+    view.data, view.c = scratch, 0
     view.out[2], view.tap[2] = axes[2].stride, axes[2].step
     view.out[1], view.tap[1] = ch.out * length, ch.tap * length
     view.out[0], view.tap[0] = cd.out * ch.size * length, cd.tap * ch.size * length
@@ -228,8 +234,11 @@ cdef void pool_share(const Pool *g, Py_ssize_t i, int n_threads, real *scratch) 
 cdef void pool_forward(Pool *g, int n_threads):
     cdef Py_ssize_t i
     cdef real *scratch
+    cdef Py_ssize_t *windows = NULL
     with nogil:
-        plan_pool(g, n_threads)
+        if is_shared(g):
+            windows = <Py_ssize_t *>malloc(3 * g.n_out[2] * sizeof(Py_ssize_t))
+        plan_pool(g, windows, n_threads)
         scratch = <real *>malloc((g.scratch_size * n_threads + 64) * sizeof(real))
         if n_threads == 1 and scratch != NULL:
             pool_share(g, 0, 1, aligned(scratch))
@@ -237,6 +246,7 @@ cdef void pool_forward(Pool *g, int n_threads):
             for i in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
                 pool_share(g, i, n_threads, aligned(scratch))
         free(scratch)
+        free(windows)
     if scratch == NULL:
         raise MemoryError("cyconv: no memory for the scratch of the pooling")
 

@@ -70,8 +70,8 @@ cdef inline void locate_lines(const int step, const Pool *g, const View *view, c
     for i in range(3):
         lines.x += (place(g, i, at[i]) - box.out[i]) * view.out[i] - box.tap[i] * view.tap[i]
     lines.planes, lines.lanes = box.n_channels if step > 0 else 1, run.lanes
-    lines.x_plane, lines.best_plane = g.x_c, g.y_c
-    lines.ahead = BYTES_AHEAD // <int>sizeof(real) if g.in_place else 0
+    lines.x_plane, lines.best_plane = view.c, g.y_c
+    lines.ahead = BYTES_AHEAD // <int>sizeof(real) if g.in_place and not g.is_reduced else 0
     lines.x_line, lines.corner_line = places * view.out[axis], places * g.axis[axis].stride * (g.axis[2].n_in if step > 0 else 1)
     lines.best, lines.best_line = run.best + o * run.pitch, run.pitch
     lines.own, lines.own_line = 0 if step > 0 else o, 0 if step > 0 else 1

@@ -77,7 +77,7 @@ static inline void store(real *p, vec v) { *(loose *)p = v; }
 static inline vec splat(real x) { return SPLAT(x); }
 
 /* The first n elements, 0 <= n <= LANES; the others are zero, or stay as they are in memory. Those of lanes
-   with 0 <= at + i < n, for at and n below 2**31. */
+   with 0 <= at + i < n, for at and n below 2**31; the others are zero, or those of ``rest``. */
 #if defined(__AVX512F__) || defined(CYCONV_WIDE)
 #define CHEAP_MASKS 1
 #else
@@ -92,9 +92,11 @@ static inline some_lanes lanes_inside(long at, long n)
 }
 #ifdef CYCONV_FLOAT64
 static inline vec load_some(const real *p, some_lanes lanes) { return (vec)_mm512_maskz_loadu_pd(lanes, p); }
+static inline vec load_some_or(const real *p, some_lanes lanes, vec rest) { return (vec)_mm512_mask_loadu_pd((__m512d)rest, lanes, p); }
 static inline void store_part(real *p, vec v, long n) { _mm512_mask_storeu_pd(p, (1u << n) - 1, (__m512d)v); }
 #else
 static inline vec load_some(const real *p, some_lanes lanes) { return (vec)_mm512_maskz_loadu_ps(lanes, p); }
+static inline vec load_some_or(const real *p, some_lanes lanes, vec rest) { return (vec)_mm512_mask_loadu_ps((__m512)rest, lanes, p); }
 static inline void store_part(real *p, vec v, long n) { _mm512_mask_storeu_ps(p, (1u << n) - 1, (__m512)v); }
 #endif
 static inline vec load_part(const real *p, long n) { return load_some(p, (1u << n) - 1); }
@@ -149,17 +151,25 @@ static inline void store_part(real *p, vec v, long n)
 }
 #endif
 static inline vec load_part(const real *p, long n) { return load_some(p, first(n)); }
+static inline vec load_some_or(const real *p, some_lanes lanes, vec rest)
+{
+#ifdef CYCONV_FLOAT64
+    return (vec)_mm256_blendv_pd((__m256d)rest, (__m256d)load_some(p, lanes), (__m256d)lanes);
+#else
+    return (vec)_mm256_blendv_ps((__m256)rest, (__m256)load_some(p, lanes), (__m256)lanes);
+#endif
+}
 #else
 typedef struct { long at, n; } some_lanes;
 static inline some_lanes lanes_inside(long at, long n) { return (some_lanes){at, n}; }
-static inline vec load_some(const real *p, some_lanes lanes)
+static inline vec load_some_or(const real *p, some_lanes lanes, vec rest)
 {
-    vec v = splat(0);
     for (long i = 0; i < LANES; i++)
         if (0 <= lanes.at + i && lanes.at + i < lanes.n)
-            memcpy((real *)&v + i, p + i, sizeof(real));
-    return v;
+            memcpy((real *)&rest + i, p + i, sizeof(real));
+    return rest;
 }
+static inline vec load_some(const real *p, some_lanes lanes) { return load_some_or(p, lanes, splat(0)); }
 static inline vec load_part(const real *p, long n)
 {
     vec v = splat(0);
@@ -446,12 +456,18 @@ static inline void store_bytes(uint8_t *p, whole v, long n)
 }
 static inline void store_longs(int64_t *p, whole v, int64_t base, long n)
 {
-    int64_t part[LANES], *to = n >= LANES ? p : part;
-#if defined(__AVX512F__) && LANES == 16
+#if defined(__AVX512F__)
+    unsigned lanes = (1u << (n < LANES ? n : LANES)) - 1;
     __m512i start = _mm512_set1_epi64(base);
-    _mm512_storeu_si512(to, _mm512_cvtepi32_epi64(_mm512_castsi512_si256((__m512i)v)) + start);
-    _mm512_storeu_si512(to + 8, _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64((__m512i)v, 1)) + start);
-#elif defined(__AVX2__) && LANES == 8 && REAL_BYTES == 4
+#if LANES == 16
+    _mm512_mask_storeu_epi64(p, (__mmask8)lanes, _mm512_cvtepi32_epi64(_mm512_castsi512_si256((__m512i)v)) + start);
+    _mm512_mask_storeu_epi64(p + 8, (__mmask8)(lanes >> 8), _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64((__m512i)v, 1)) + start);
+#else
+    _mm512_mask_storeu_epi64(p, (__mmask8)lanes, (__m512i)v + start);
+#endif
+#else
+    int64_t part[LANES], *to = n >= LANES ? p : part;
+#if defined(__AVX2__) && LANES == 8 && REAL_BYTES == 4
     __m256i start = _mm256_set1_epi64x(base);
     _mm256_storeu_si256((__m256i *)to, _mm256_cvtepi32_epi64(_mm256_castsi256_si128((__m256i)v)) + start);
     _mm256_storeu_si256((__m256i *)(to + 4), _mm256_cvtepi32_epi64(_mm256_extracti128_si256((__m256i)v, 1)) + start);
@@ -463,6 +479,7 @@ static inline void store_longs(int64_t *p, whole v, int64_t base, long n)
 #endif
     for (long i = 0; n < LANES && i < n; i++)
         p[i] = part[i];
+#endif
 }
 
 /* a[0], a[2], ..., b[0], b[2], ... and the others between them; and the inverse. a[1], ..., b[0]. */

@@ -156,7 +156,7 @@ cdef extern from "simd.h" nogil:
 
 cdef inline void prefetch_cells(const real *x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i, line = 64 // sizeof(real)
-    for i in range(n // line):
+    for i in range(ceil_div(n, line)):
         prefetch_input(x + i * line)
 
 
