@@ -76,7 +76,7 @@ cdef inline void pool_vectors(const int kind, const int step, const int width, c
     cdef vec values[GROUP]
     cdef whole names[GROUP]
     cdef test nan
-    cdef Py_ssize_t m = n if is_part else LANES
+    cdef Py_ssize_t m = n if is_part else LANES, k
     cdef int v
     for v in range(V):
         names[v] = splat_whole(0)
@@ -88,9 +88,9 @@ cdef inline void pool_vectors(const int kind, const int step, const int width, c
             values[v] = load_part(lines.best + at + v * next, m) if is_part else load(lines.best + at + v * next)
             if has_names:
                 names[v] = load_whole(tap + v * next)
-    for v in range(V):      # the last two rows of a window lead; processors follow them badly from line to line
-        prefetch_input(x + taps.x[max(taps.n - 2, 0)] + lines.ahead + v * max(step, 1) * next)
-        prefetch_input(x + taps.x[max(taps.n - 1, 0)] + lines.ahead + v * max(step, 1) * next)
+    for k in range(max(taps.n - (2 if step > 0 else 4), 0), taps.n):      # the last taps lead; processors follow them badly
+        for v in range(V * max(step, 1)):
+            prefetch_input(x + taps.x[k] + lines.ahead + v * next)
     nan = visit_taps(kind, False, step, width, V, is_part, taps, next_name, x, n, next, values, names)
     if kind != SUM_PASS and any(nan):
         visit_taps(kind, True, step, width, V, is_part, taps, next_name, x, n, next, values, names)
