@@ -10,7 +10,7 @@
 # Loop nest of one thread (pool_item): sample, block of channels, depth, block of rows, block of columns,
 # then per run of outputs: pass, slab of taps, outputs with the same taps, tap, lane. There is one slab
 # unless a window is larger than the scratch. Other taps in the padding are skipped; which are not stands
-# in a table. Threads share out the items. Small planes that are read by rows, in place, share an item.
+# in a table. Threads share out the items. Small planes and samples that are read in place share an item.
 #
 # A table gives for every output its place: output o of an ordinary window stands at place o, where the
 # axis has its stride; the bins of an adaptive pooling are windows of stride 1 at some places only.
@@ -49,7 +49,7 @@ cdef struct Pool:
     const uint8_t *tap_end
     const Py_ssize_t *cells        # [tap]: where it is in x
     Py_ssize_t name[3]             # what tells taps apart in one or the other, from one to the next
-    Py_ssize_t channel_blocks, row_blocks, column_blocks, n_items, scratch_size
+    Py_ssize_t sample_blocks, channel_blocks, row_blocks, column_blocks, n_items, scratch_size
     Py_ssize_t slab[3]             # taps that are in scratch at once
     Py_ssize_t n_slabs[3]
 
@@ -133,7 +133,9 @@ cdef void pool_item(const Pool *g, Py_ssize_t item, real *scratch) noexcept nogi
     item //= g.n_out[0]
     box.channel = part(g.channels, g.channel_blocks, item % g.channel_blocks)
     box.n_channels = part(g.channels, g.channel_blocks, item % g.channel_blocks + 1) - box.channel
-    box.sample = item // g.channel_blocks
+    item //= g.channel_blocks
+    box.sample = part(g.batch, g.sample_blocks, item)
+    box.n_samples = part(g.batch, g.sample_blocks, item + 1) - box.sample
     set_places(&box, g, 0, out.d, out.d + 1)
     set_places(&box, g, 1, out.h, h1)
     set_places(&box, g, 2, w0, w1)

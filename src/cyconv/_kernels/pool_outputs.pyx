@@ -69,8 +69,8 @@ cdef inline void locate_lines(const int step, const Pool *g, const View *view, c
     lines.x, lines.corner = view.data, flat_corner(g, at[0], at[1], at[2])
     for i in range(3):
         lines.x += (place(g, i, at[i]) - box.out[i]) * view.out[i] - box.tap[i] * view.tap[i]
-    lines.planes, lines.lanes = box.n_channels if step > 0 else 1, run.lanes
-    lines.x_plane, lines.best_plane = view.c, g.y_c
+    lines.planes, lines.lanes = box.n_channels if step > 0 else box.n_samples, run.lanes
+    lines.x_plane, lines.best_plane = view.c if step > 0 else g.x_n, g.y_c if step > 0 else g.y_n
     lines.ahead = BYTES_AHEAD // <int>sizeof(real) if g.in_place and not g.is_reduced else 0
     lines.x_line, lines.corner_line = places * view.out[axis], places * g.axis[axis].stride * (g.axis[2].n_in if step > 0 else 1)
     lines.best, lines.best_line = run.best + o * run.pitch, run.pitch

@@ -47,7 +47,7 @@ cdef void plan_pool(Pool *g, Py_ssize_t *windows, int n_threads) noexcept nogil:
     cdef int i
     for i in range(3):
         g.slab[i] = g.axis[i].n_taps
-    g.scratch_size, g.channel_blocks = 0, g.channels
+    g.scratch_size, g.sample_blocks, g.channel_blocks = 0, g.batch, g.channels
     g.by_rows = reads_rows(g)
     g.is_reduced = windows != NULL
     if g.is_reduced:
@@ -70,21 +70,24 @@ cdef void plan_pool(Pool *g, Py_ssize_t *windows, int n_threads) noexcept nogil:
             rows += 1
         g.scratch_size = largest_scratch(g, rows, columns)
     else:
-        plan_blocks(g, &rows, &columns)
+        plan_blocks(g, n_threads, &rows, &columns)
     for i in range(3):
         g.n_slabs[i] = ceil_div(g.axis[i].n_taps, g.slab[i])
     g.row_blocks, g.column_blocks = ceil_div(g.n_out[1], rows), ceil_div(g.n_out[2], columns)
-    g.n_items = g.batch * g.channel_blocks * g.n_out[0] * g.row_blocks * g.column_blocks
+    g.n_items = g.sample_blocks * g.channel_blocks * g.n_out[0] * g.row_blocks * g.column_blocks
 
 
-cdef void plan_blocks(Pool *g, Py_ssize_t *rows, Py_ssize_t *columns) noexcept nogil:
+cdef void plan_blocks(Pool *g, int n_threads, Py_ssize_t *rows, Py_ssize_t *columns) noexcept nogil:
     """With lanes = channels."""
-    cdef Py_ssize_t n_reals = POOL_BYTES // sizeof(real)
+    cdef Py_ssize_t n_reals = POOL_BYTES // sizeof(real), lanes
     cdef int i = 0
     g.in_place = g.x_c == 1 or g.channels == 1
     g.channel_blocks = ceil_div(g.channels, BLOCK)
     rows[0], columns[0] = 1, g.n_out[2]
     if g.in_place:
+        if g.at_once and g.y_c == 1:
+            lanes = min(columns[0], RUN * BLOCK) * ceil_div(g.channels, g.channel_blocks)
+            g.sample_blocks = max(ceil_div(g.batch, max(ITEM_OUTPUTS // lanes, 1)), min(g.batch, n_threads))
         return
     if largest_scratch(g, 1, columns[0]) * <Py_ssize_t>sizeof(real) > ROW_BYTES:
         while columns[0] > RUN and largest_scratch(g, 1, columns[0]) > n_reals:
