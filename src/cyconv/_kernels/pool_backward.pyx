@@ -140,16 +140,34 @@ cdef inline void put_run(const real **rows, Py_ssize_t n_rows, Py_ssize_t n_taps
         add_spaced(1, rows, n_rows, n_taps, step, from_row + i, dx + i, n - i)
 
 
+cdef inline void widen_row(const Pool *g, const real **rows, Py_ssize_t n_rows, real *row, Py_ssize_t columns, Py_ssize_t n) noexcept nogil:
+    """What the taps along W of some rows of outputs give to a row of cells of n channels, in scratch: in whole vectors."""
+    cdef Py_ssize_t n_taps = g.axis[2].n_taps, step = g.axis[2].step * n, lanes = ceil_div(columns * n, LANES) * LANES
+    if n_taps == 3 and n == 1:
+        put_run(rows, n_rows, 3, step, 0, row, lanes)
+    else:
+        put_run(rows, n_rows, n_taps, step, 0, row, lanes)
+
+
 cdef inline void put_row(const Pool *g, const real **rows, Py_ssize_t n_rows, real *row, Py_ssize_t columns, Py_ssize_t n) noexcept nogil:
     """A row of cells of n channels: as one run of lanes where these are all channels."""
-    cdef Py_ssize_t n_taps = g.axis[2].n_taps, step = g.axis[2].step * n, w
+    cdef Py_ssize_t n_taps = 1 if is_widened(g) else g.axis[2].n_taps, w
     if n != g.axis[2].x:
         for w in range(columns):
-            put_run(rows, n_rows, n_taps, step, w * n, row + w * g.axis[2].x, n)
-    elif n_taps == 3 and step == 1:
-        put_run(rows, n_rows, 3, 1, 0, row, columns)
+            put_run(rows, n_rows, n_taps, g.axis[2].step * n, w * n, row + w * g.axis[2].x, n)
+    elif n_taps == 1:
+        put_run(rows, n_rows, 1, 0, 0, row, columns * n)
     else:
-        put_run(rows, n_rows, n_taps, step, 0, row, columns * n)
+        put_run(rows, n_rows, n_taps, g.axis[2].step * n, 0, row, columns * n)
+
+
+cdef inline bint is_widened(const Pool *g) noexcept nogil:
+    """Whether the taps along W of a row of outputs are added up once for all rows of cells that they reach.
+
+    Shapes decide, whatever the layout, for it decides the order of the sum. Larger windows may not fit into the
+    scratch in one of the layouts, and bins are filled one by one.
+    """
+    return g.axis[0].n_taps * g.axis[1].n_taps * g.axis[2].n_taps <= MAX_WIDTH
 
 
 cdef inline Py_ssize_t reach_of(const Axis *axis) noexcept nogil:
@@ -184,31 +202,48 @@ cdef inline Py_ssize_t next_slot(Py_ssize_t slot, Py_ssize_t height) noexcept no
     return slot + 1 if slot + 1 < height else 0
 
 
+cdef inline Py_ssize_t spare_rows(const Pool *g) noexcept nogil:
+    """Rows at the beginning of scratch where outputs are spaced out before they are widened: two of each depth in turn."""
+    return 2 * spaced_rows(&g.axis[0]) if is_widened(g) else 0
+
+
 cdef void put_columns(const Pool *g, const real *dy, real *dx, Py_ssize_t i_d, Py_ssize_t first, Py_ssize_t columns, Py_ssize_t n,
                       real *scratch) noexcept nogil:
-    """All that some columns of n channels receive at one depth. Row h of outputs stands in slot h % height of scratch."""
+    """All that some columns of n channels receive at one depth. Row h of outputs stands in slot h % height of scratch.
+
+    The row behind the last that is needed is spaced out too: what was just written is slow to read at other steps.
+    """
     cdef const Axis *axes = &g.axis[0]
-    cdef Py_ssize_t height = spaced_rows(&axes[1]), length = row_length(g, columns, n)
+    cdef Py_ssize_t height = spaced_rows(&axes[1]), length = row_length(g, columns, n), depth = spaced_rows(&axes[0])
     cdef Py_ssize_t w0 = first_over(&axes[2], first), w1 = max(last_over(&axes[2], first + columns - 1), w0)
     cdef Py_ssize_t d0 = first_over(&axes[0], i_d), d1 = last_over(&axes[0], i_d), h0 = 0, h1 = 0, slot0 = 0
-    cdef Py_ssize_t begin = first - axes[2].start - reach_of(&axes[2]), spaced = 0, spaced_slot = 0, n_rows, i_h, d, h, slot
-    cdef real *cells = scratch + (w0 * axes[2].stride - begin) * n
+    cdef Py_ssize_t spaced = 0, ready = 0, ready_slot = 0, n_rows, i_h, d, h, slot
+    cdef Py_ssize_t from_row = (w0 * axes[2].stride - first + axes[2].start + reach_of(&axes[2])) * n
+    cdef real *slots = scratch + spare_rows(g) * length
+    cdef bint widened = is_widened(g)
     cdef const real *rows[MAX_ROWS]
     for i_h in range(axes[1].n_in):
         while h1 < g.n_out[1] and axes[1].start + h1 * axes[1].stride <= i_h:
             h1 += 1
         while h0 < h1 and axes[1].start + h0 * axes[1].stride + reach_of(&axes[1]) < i_h:
             h0, slot0 = h0 + 1, next_slot(slot0, height)
-        while spaced < min(h1 + 1, g.n_out[1]):
-            for d in range(d0, d1):
-                space_out(g, d, spaced, w0, w1, dy + d * axes[0].y + spaced * axes[1].y, n, cells + ((d - d0) * height + spaced_slot) * length)
-            spaced, spaced_slot = spaced + 1, next_slot(spaced_slot, height)
+        while ready < h1:
+            while spaced < min(ready + 2, g.n_out[1]):
+                for d in range(d0, d1):
+                    slot = spaced % 2 * depth if widened else next_slot(ready_slot, height) if spaced > ready else ready_slot
+                    space_out(g, d, spaced, w0, w1, dy + d * axes[0].y + spaced * axes[1].y, n,
+                              (scratch + (slot + d - d0) * length if widened else slots + ((d - d0) * height + slot) * length) + from_row)
+                spaced += 1
+            for d in range(d0, d1 if widened else d0):
+                rows[0] = scratch + (ready % 2 * depth + d - d0) * length
+                widen_row(g, rows, 1, slots + ((d - d0) * height + ready_slot) * length, columns, n)
+            ready, ready_slot = ready + 1, next_slot(ready_slot, height)
         n_rows = 0
         for d in range(d0, d1):
             slot = slot0
             for h in range(h0, h1):
                 if holds(&axes[0], d, i_d) and holds(&axes[1], h, i_h):
-                    rows[n_rows] = scratch + ((d - d0) * height + slot) * length
+                    rows[n_rows] = slots + ((d - d0) * height + slot) * length
                     n_rows += 1
                 slot = next_slot(slot, height)
         put_row(g, rows, n_rows, dx + i_d * axes[0].x + i_h * axes[1].x + first * axes[2].x, columns, n)
@@ -216,7 +251,7 @@ cdef void put_columns(const Pool *g, const real *dy, real *dx, Py_ssize_t i_d, P
 
 cdef Py_ssize_t columns_at_once(const Pool *g, Py_ssize_t n) noexcept nogil:
     """Of n channels: those whose rows fit into scratch."""
-    cdef Py_ssize_t rows = spaced_rows(&g.axis[0]) * spaced_rows(&g.axis[1])
+    cdef Py_ssize_t rows = spaced_rows(&g.axis[0]) * spaced_rows(&g.axis[1]) + spare_rows(g)
     return (SPACED_BYTES // <Py_ssize_t>sizeof(real) // rows - GROUP * LANES) // n - reach_of(&g.axis[2])
 
 
@@ -226,7 +261,7 @@ cdef void put_rows(const Pool *g, const real *dy, real *dx, Py_ssize_t n, real *
     for block in range(blocks):
         first = part(n_in, blocks, block)
         columns = part(n_in, blocks, block + 1) - first
-        fill_cells(scratch, spaced_rows(&g.axis[0]) * spaced_rows(&g.axis[1]) * row_length(g, columns, n), 0)
+        fill_cells(scratch, (spaced_rows(&g.axis[0]) * spaced_rows(&g.axis[1]) + spare_rows(g)) * row_length(g, columns, n), 0)
         for d in range(g.axis[0].n_in):
             put_columns(g, dy, dx, d, first, columns, n, scratch)
 
