@@ -126,6 +126,10 @@ cdef inline void slide(const bint even, const bint edge, const bint three, const
                 if edge or H == 1 or (V - 1 - v) * LANES * <int>sizeof(real) % 64 == 0:    # else in the line of the next
                     prefetch_input(row + x_ahead + v * x_v)
                     prefetch(to + out_ahead + v * out_v)
+                for j in range(J if even else 0):
+                    prefetch_input(row + x_ahead + j * s.t.next_a + v * x_v)
+                    if LANES * sizeof(real) == 64:
+                        prefetch_input(row + x_ahead + j * s.t.next_a + v * x_v + LANES)
             for j in range(J):
                 runs = s.t.runs if s.first <= i * J + j < s.last else 0
                 i2 = 0
