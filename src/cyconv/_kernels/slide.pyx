@@ -141,6 +141,8 @@ cdef inline void slide(const bint even, const bint edge, const bint three, const
                     for i3 in range(THREE if three else n3):
                         for v in range(V):
                             cells[v] = three_cells[i3 * V + v] if even and three else load_cells(even, edge, px + v * x_v, lanes + 2 * ((i3 if three else i2) * V + v))
+                            if K > 1 and not edge:      # else each product loads it again
+                                cells[v] = loaded(cells[v])
                         for k in range(K):
                             if j + k * J < H:
                                 tap = load(pw + (j + k * J) * LANES) if V == 1 else loaded(load(pw + (j + k * J) * LANES))
