@@ -94,6 +94,7 @@ cdef inline vec copy_channels(const real *dy, Py_ssize_t step, Py_ssize_t n, rea
     cdef vec cells
     cdef Py_ssize_t i
     for i in range(n):
+        prefetch_input(dy + (i + CELLS_AHEAD) * step)
         cells = load(dy + i * step)
         total = total + cells
         store(packed + i * width, cells)
@@ -105,6 +106,7 @@ cdef inline vec pack_square(const real *dy, Py_ssize_t dy_c, real *packed, Py_ss
     cdef vec rows[LANES]
     cdef Py_ssize_t i
     for i in range(LANES):
+        prefetch_input(dy + i * dy_c + 8 * LANES)
         rows[i] = load(dy + i * dy_c)
     transpose(rows)
     for i in range(LANES):

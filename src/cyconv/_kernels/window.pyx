@@ -14,6 +14,7 @@ cdef enum Order:       # of a view
 cdef enum:
     SHORT_ROW = 64     # cells; longer rows of channels far apart are slow to transpose,
     SHORT_COLUMN = 16  # unless the channels are few
+    CELLS_AHEAD = 16   # that lie apart, to fetch into cache
     TABLE_ROW = 12     # integers of one phase in the table of _geometry.phase_table
 
 cdef struct Axis:
@@ -222,6 +223,7 @@ cdef void fill_run(real *cells, const Cover *c, const real *x, Py_ssize_t x_w, P
         copy_transposed(cells, nc, x, x_c, nc, n, x_h)
     elif channels_last and x_c == 1 and nc == LANES:
         for i in range(n):
+            prefetch_input(x + (i + CELLS_AHEAD) * x_w)
             store(cells + i * LANES, load(x + i * x_w))
     elif channels_last:
         for i in range(n):
@@ -230,6 +232,8 @@ cdef void fill_run(real *cells, const Cover *c, const real *x, Py_ssize_t x_w, P
         copy_transposed(cells, c.size, x, x_w, n, nc)
     else:
         for i in range(nc):
+            if x_w == 1:
+                prefetch_cells(x + i * x_c + x_h, n)
             copy_cells(cells + i * c.size, x + i * x_c, n, x_w)
 
 
