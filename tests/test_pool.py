@@ -118,6 +118,23 @@ def test_bits_do_not_depend_on_the_layout(isa, dtype):
             assert_same_bits(last, first, g)
 
 
+@pytest.mark.parametrize("how", [
+    {"kernel_size": 4, "stride": 1, "dilation": 4}, {"kernel_size": 4, "stride": 1},
+    {"kernel_size": (2, 2, 16), "stride": 1}, {"kernel_size": 3, "stride": (1, 2, 1), "dilation": (6, 1, 7)}])
+def test_bits_of_gradients_of_means_do_not_depend_on_layout_and_instruction_set(how, every_isa, dtype, rng):
+    """Also where rows of channels would not fit into the scratch, and are added up in another way."""
+    x_shape = (1, 70, 20, 20, 20)
+    dy = rng.standard_normal(cyconv.avg_pool3d(np.zeros(x_shape, dtype), **how).shape).astype(dtype)
+    found = []
+    for isa, layout in product(every_isa, LAYOUTS):
+        _kernels.use(isa)
+        shape = in_layout(np.broadcast_to(dtype(0), x_shape), layout).shape
+        dx = cyconv.avg_pool3d_backward(in_layout(dy, layout), shape, **how, data_format=layout)
+        found.append(channels_first(dx, layout))
+    for dx in found[1:]:
+        assert_same_bits(dx, found[0])
+
+
 def test_bits_do_not_depend_on_the_other_samples_and_channels(isa, dtype):
     for g, x, dy in normal_geometries(dtype):
         whole = results(g, x, dy)

@@ -6,6 +6,7 @@
 # Else lanes are channels. Where they do not follow each other in memory (channels first, short rows or
 # long strides), a few rows of a block of channels are transposed into scratch, pooled there, and the
 # results transposed back. When samples follow each other, their planes count as channels too.
+# Windows that share cells go through pool_reduced.pyx first.
 #
 # Loop nest of one thread (pool_item): sample, block of channels, depth, block of rows, block of columns,
 # then per run of outputs: pass, slab of taps, outputs with the same taps, tap, lane. There is one slab
@@ -42,6 +43,7 @@ cdef struct Pool:
     Axis interval                  # the axis along W of the windows
     const Py_ssize_t *intervals    # and these
     Py_ssize_t cells_size          # scratch for the cells of one row, at its end
+    bint widened                   # gradients of means: rows of outputs, before rows of cells are made of them
     const real *x
     real *y
     int64_t *index                 # flat index of the extreme in its plane, or NULL

@@ -1,7 +1,7 @@
 # Gradients of pooling: what a cell of the input receives from the windows that hold it.
 #
-# It is added up in the order of the outputs, whatever the layout and the number of threads: a plane has
-# one thread. In a Pool, x is here what has the shape of the input and y what has the shape of the
+# It is added up in the order of the outputs, those of a row first where they are `widened`, whatever the layout and the
+# number of threads: a plane has one thread. In a Pool, x is here what has the shape of the input and y what has the shape of the
 # outputs, whichever of them is written; all arrays are C-contiguous, and cells that receive nothing are 0.
 #
 # Gradients of sums go by rows: those of a row of outputs, over their divisors and with zeros between
@@ -13,6 +13,7 @@
 cdef enum:
     SPACED_BYTES = 1 << 17     # scratch for rows of outputs
     MAX_ROWS = 256
+    WIDEST = 32                # lanes of the longest GROUP of vectors
 
 cdef enum Backward:
     PUT_ROWS           # x[any cell of o] += y[o] / divisor
@@ -151,7 +152,7 @@ cdef inline void widen_row(const Pool *g, const real **rows, Py_ssize_t n_rows, 
 
 cdef inline void put_row(const Pool *g, const real **rows, Py_ssize_t n_rows, real *row, Py_ssize_t columns, Py_ssize_t n) noexcept nogil:
     """A row of cells of n channels: as one run of lanes where these are all channels."""
-    cdef Py_ssize_t n_taps = 1 if is_widened(g) else g.axis[2].n_taps, w
+    cdef Py_ssize_t n_taps = 1 if g.widened else g.axis[2].n_taps, w
     if n != g.axis[2].x:
         for w in range(columns):
             put_run(rows, n_rows, n_taps, g.axis[2].step * n, w * n, row + w * g.axis[2].x, n)
@@ -159,15 +160,6 @@ cdef inline void put_row(const Pool *g, const real **rows, Py_ssize_t n_rows, re
         put_run(rows, n_rows, 1, 0, 0, row, columns * n)
     else:
         put_run(rows, n_rows, n_taps, g.axis[2].step * n, 0, row, columns * n)
-
-
-cdef inline bint is_widened(const Pool *g) noexcept nogil:
-    """Whether the taps along W of a row of outputs are added up once for all rows of cells that they reach.
-
-    Shapes decide, whatever the layout, for it decides the order of the sum. Larger windows may not fit into the
-    scratch in one of the layouts, and bins are filled one by one.
-    """
-    return g.axis[0].n_taps * g.axis[1].n_taps * g.axis[2].n_taps <= MAX_WIDTH
 
 
 cdef inline Py_ssize_t reach_of(const Axis *axis) noexcept nogil:
@@ -193,6 +185,17 @@ cdef inline Py_ssize_t spaced_rows(const Axis *axis) noexcept nogil:
     return min(reach_of(axis) // axis.stride + 2, axis.n_out)
 
 
+cdef bint is_widened(const Pool *g) noexcept nogil:
+    """Whether the taps along W of a row of outputs are added up once for all rows of cells that they reach.
+
+    It decides the order of the sum, and so must not depend on the layout or the instruction set: only where the rows
+    of BLOCK channels fit into the scratch, whatever the vectors.
+    """
+    cdef Py_ssize_t rows = spaced_rows(&g.axis[0]) * (spaced_rows(&g.axis[1]) + 2)
+    return (g.axis[0].n_taps * g.axis[1].n_taps * g.axis[2].n_taps <= MAX_WIDTH
+            and (SPACED_BYTES // <Py_ssize_t>sizeof(real) // rows - WIDEST) // BLOCK > 2 * reach_of(&g.axis[2]))
+
+
 cdef inline Py_ssize_t row_length(const Pool *g, Py_ssize_t columns, Py_ssize_t n) noexcept nogil:
     """Reals of scratch that some columns of n channels read of a row of outputs."""
     return (reach_of(&g.axis[2]) + columns) * n + GROUP * LANES
@@ -204,7 +207,7 @@ cdef inline Py_ssize_t next_slot(Py_ssize_t slot, Py_ssize_t height) noexcept no
 
 cdef inline Py_ssize_t spare_rows(const Pool *g) noexcept nogil:
     """Rows at the beginning of scratch where outputs are spaced out before they are widened: two of each depth in turn."""
-    return 2 * spaced_rows(&g.axis[0]) if is_widened(g) else 0
+    return 2 * spaced_rows(&g.axis[0]) if g.widened else 0
 
 
 cdef void put_columns(const Pool *g, const real *dy, real *dx, Py_ssize_t i_d, Py_ssize_t first, Py_ssize_t columns, Py_ssize_t n,
@@ -220,7 +223,6 @@ cdef void put_columns(const Pool *g, const real *dy, real *dx, Py_ssize_t i_d, P
     cdef Py_ssize_t spaced = 0, ready = 0, ready_slot = 0, n_rows, i_h, d, h, slot
     cdef Py_ssize_t from_row = (w0 * axes[2].stride - first + axes[2].start + reach_of(&axes[2])) * n
     cdef real *slots = scratch + spare_rows(g) * length
-    cdef bint widened = is_widened(g)
     cdef const real *rows[MAX_ROWS]
     for i_h in range(axes[1].n_in):
         while h1 < g.n_out[1] and axes[1].start + h1 * axes[1].stride <= i_h:
@@ -230,11 +232,11 @@ cdef void put_columns(const Pool *g, const real *dy, real *dx, Py_ssize_t i_d, P
         while ready < h1:
             while spaced < min(ready + 2, g.n_out[1]):
                 for d in range(d0, d1):
-                    slot = spaced % 2 * depth if widened else next_slot(ready_slot, height) if spaced > ready else ready_slot
+                    slot = spaced % 2 * depth if g.widened else next_slot(ready_slot, height) if spaced > ready else ready_slot
                     space_out(g, d, spaced, w0, w1, dy + d * axes[0].y + spaced * axes[1].y, n,
-                              (scratch + (slot + d - d0) * length if widened else slots + ((d - d0) * height + slot) * length) + from_row)
+                              (scratch + (slot + d - d0) * length if g.widened else slots + ((d - d0) * height + slot) * length) + from_row)
                 spaced += 1
-            for d in range(d0, d1 if widened else d0):
+            for d in range(d0, d1 if g.widened else d0):
                 rows[0] = scratch + (ready % 2 * depth + d - d0) * length
                 widen_row(g, rows, 1, slots + ((d - d0) * height + ready_slot) * length, columns, n)
             ready, ready_slot = ready + 1, next_slot(ready_slot, height)
@@ -321,18 +323,10 @@ cdef void add_bins(const Pool *g, const real *dy, real *dx, Py_ssize_t n) noexce
 
 cdef bint goes_by_rows(const Pool *g) noexcept nogil:
     """Whether windows are ordinary ones, output o at place o, and not too large for the scratch."""
-    cdef Py_ssize_t n = min(g.channels, BLOCK) if g.x_c == 1 else 1, o
-    cdef int i
-    if (columns_at_once(g, n) < min(reach_of(&g.axis[2]) + 1, g.axis[2].n_in)
-            or spaced_rows(&g.axis[0]) * spaced_rows(&g.axis[1]) > MAX_ROWS):
-        return False
-    for i in range(3):
-        if g.axis[i].n_out != g.n_out[i]:
-            return False
-        for o in range(g.n_out[i]):
-            if place(g, i, o) != o:
-                return False
-    return True
+    cdef Py_ssize_t n = min(g.channels, BLOCK) if g.x_c == 1 else 1
+    return (columns_at_once(g, n) >= min(reach_of(&g.axis[2]) + 1, g.axis[2].n_in)
+            and spaced_rows(&g.axis[0]) * spaced_rows(&g.axis[1]) <= MAX_ROWS
+            and are_ordinary(g, 0) and are_ordinary(g, 1) and are_ordinary(g, 2))
 
 
 # ---------------------------------------------------------------- norms
@@ -439,6 +433,7 @@ def sum_pool_backward(cnp.ndarray dy, cnp.ndarray dx, cnp.ndarray table, cnp.nda
     cdef int kind = ADD_BINS
     set_pool(&g, dx, dy, table, windows, channels_last)
     set_counts(&g, counts, divisor)
+    g.widened = is_widened(&g)
     cdef real *scratch = NULL
     if goes_by_rows(&g):
         kind = put_kind(&g)

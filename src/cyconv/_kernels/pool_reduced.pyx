@@ -51,8 +51,8 @@ cdef inline Py_ssize_t reduced_row(const Pool *g, Py_ssize_t columns, Py_ssize_t
 
 # ---------------------------------------------------------------- lanes = outputs of a row
 
-cdef inline test take_interval(const int kind, const bint only_nan, const bint is_edge, const int stride, const int width, const real *x, Py_ssize_t n_taps,
-                               const some_lanes *inside, vec border, vec *best) noexcept nogil:
+cdef inline test take_interval(const int kind, const bint only_nan, const bint is_edge, const int stride, const int width, const real *x,
+                               Py_ssize_t n_taps, const some_lanes *inside, vec border, vec *best) noexcept nogil:
     """LANES outputs, their taps in order: ``width``, or if that is 0 n. Whether any cell is NaN."""
     cdef test nan = has_nan(splat(0), splat(0))
     cdef vec cells, odd
@@ -126,7 +126,7 @@ cdef inline void reduce_channels(const int kind, const bint is_part, const int V
     cdef vec best[GROUP]
     cdef vec cells[GROUP]
     cdef whole names[GROUP]
-    cdef Py_ssize_t s, again
+    cdef Py_ssize_t s
     cdef int v
     x += window[1] * source.tap[2]
     for v in range(V):
