@@ -90,6 +90,8 @@ DEPTHWISE = {
     "dilated": depthwise(18, 1, (23, 70), (3, 3), dilation=(3, 2)),
     "dilated_beyond_the_input": depthwise(18, 1, (5, 6), (3, 3), dilation=(9, 4)),
     "more_border_than_input": depthwise(17, 1, (2, 3), (4, 5), 7),
+    **{f"rows_of_{n}_with_stride_{stride}": depthwise(2, 1, (7, n), (3, 3), 1, stride=stride)
+       for n in (120, 261, 467, 900) for stride in (1, 2)},
     "signals": depthwise(19, 1, (300,), (7,), batch=2),
     "a_long_kernel": depthwise(2, 1, (900,), (300,)),
     "volume": depthwise(20, 1, (9, 5, 18), (3, 2, 3)),

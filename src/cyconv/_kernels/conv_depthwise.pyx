@@ -315,7 +315,7 @@ cdef void run_row_lanes(const Depthwise *d, const Box *box, const real *x, const
         run_joined(d, box, x, packed, y)
         return
     view_in_place(d.cv.axis, x, d.cv.x_c, box, &view)
-    if CHEAP_MASKS and d.three and row <= 2 * MASKED_V * LANES:
+    if CHEAP_MASKS and d.three and (row <= 2 * MASKED_V * LANES or axis.stride == 2):     # every second cell: `load_three`
         run_masked(d, box, &view, packed, y)
         return
     first = ceil_div(first_inside(start, axis.stride, 0, row), LANES)      # vectors whose taps all lie inside
