@@ -10,6 +10,7 @@ from math import prod
 import numpy as np
 
 from ._geometry import MAX_ELEMENTS
+from ._kernels import front
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 LAYOUTS = ("channels_first", "channels_last")
@@ -78,13 +79,22 @@ def output_for(function, out, shape, dtype, inputs):
     """The array to compute into, and whether the result must then be copied to ``out``."""
     if out is None:
         return np.empty(shape, dtype), False
+    check_out(function, out, shape, dtype)
+    return apart_from(out, inputs)
+
+
+def check_out(function, out, shape, dtype):
     if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
         found = f"{out.dtype} array of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
         raise ValueError(f"{function}: out must be a {dtype} array of shape {shape}, got {found}")
     if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
         raise ValueError(f"{function}: out must be C-contiguous, aligned and writeable")
-    overlaps = any(a is not None and np.may_share_memory(a, out) for a in inputs)
-    return (np.empty(shape, dtype) if overlaps else out), overlaps
+
+
+def apart_from(out, inputs):
+    """``out``, or in place of it an array that shares no memory with the inputs, and whether it is in place of it."""
+    overlaps = front.overlap(out, inputs)
+    return (np.empty_like(out) if overlaps else out), overlaps
 
 
 def aligned_zeros(shape, dtype):

@@ -25,6 +25,8 @@ cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
     object PyObject_Vectorcall(object function, PyObject **args, size_t n, PyObject *names)
 
+from numpy import may_share_memory
+
 cnp.import_array()
 
 cdef enum:
@@ -137,3 +139,20 @@ def keep(bytes text, compute):
 def forget():
     """Check every call again."""
     computations.clear()
+
+
+def overlap(cnp.ndarray out, tuple arrays):
+    """Whether the memory of a C-contiguous array may be that of one of the arrays, of which some may be None."""
+    cdef const char *start = cnp.PyArray_BYTES(out)
+    cdef const char *at
+    for array in arrays:
+        if array is None:
+            continue
+        if not cnp.PyArray_IS_C_CONTIGUOUS(array):
+            if may_share_memory(array, out):
+                return True
+            continue
+        at = cnp.PyArray_BYTES(array)
+        if at < start + cnp.PyArray_NBYTES(out) and start < at + cnp.PyArray_NBYTES(array):
+            return True
+    return False

@@ -37,9 +37,11 @@ def convolution(function, write, call, shape, is_single, n_threads, x, weight, b
     dtype, work = call.dtype, call.plan.work
     shape = shape[1:] if is_single else shape
 
+    if out is not None:
+        _arrays.check_out(function, out, shape, dtype)
+
     def compute(x, weight, bias=None, out=None):
-        y, copy = (np.empty(shape, dtype), False) if out is None else _arrays.output_for(
-            function, out, shape, dtype, (x, weight, bias))
+        y, copy = (np.empty(shape, dtype), False) if out is None else _arrays.apart_from(out, (x, weight, bias))
         n = team(function, n_threads, work)
         if is_single:
             write(x[None], weight, bias, y[None], n)
