@@ -214,6 +214,7 @@ cdef void run_column(const Depthwise *d, const Box *box, const View *view, const
             s.turn = max(s.rows + d.height - 1 - ROWS_AHEAD, 0)
             at, taps = x + o * view.out[other] + h * view.out[d.slid], w
             set_slide(d, view, s, first, n, &at, &taps)
+            s.nine = s.three and d.height == THREE and s.t.runs == 1 and s.t.sum.a[3] == 1 and (not s.edge or middle_inside(s, V))
             run_slide(d.height, V, s, at, taps, y + o * y_step[other] + h * y_step[d.slid])
             h += 1 if d.height > 1 else s.rows
 
@@ -233,6 +234,12 @@ cdef inline void set_slide(const Depthwise *d, const View *view, Slide *s, const
     list_runs(&s.t, not d.three and not s.edge)
 
 
+cdef inline bint middle_inside(const Slide *s, int V) noexcept nogil:
+    """Whether all vectors but the first and the last one read inside a row."""
+    cdef Py_ssize_t stride = 2 if s.even else 1
+    return V <= 2 or (s.at + s.x_v >= 0 and s.at + (V - 2) * s.x_v + (LANES - 1) * stride + THREE <= s.n_in)
+
+
 cdef inline Py_ssize_t alike(const Axis *axis, Py_ssize_t out, Py_ssize_t left, Py_ssize_t *first, Py_ssize_t *n) noexcept nogil:
     """Trim the taps of an output; how many of the ``left`` outputs from it on have the same."""
     cdef Py_ssize_t next_first = 0, next_n = 0, same = 1
@@ -249,7 +256,8 @@ cdef inline Py_ssize_t alike(const Axis *axis, Py_ssize_t out, Py_ssize_t left, 
 
 cdef inline void side_by_side(Slide *s, int V, Py_ssize_t count, Py_ssize_t x_v, Py_ssize_t out_v) noexcept nogil:
     """``count`` tiles of V vectors that follow each other."""
-    s.even, s.edge, s.strip, s.count, s.n_last = False, False, False, count, LANES
+    s.even = s.edge = s.strip = s.nine = False
+    s.count, s.n_last = count, LANES
     s.x_v, s.t.out_v = x_v, out_v
     s.x_tile, s.w_tile, s.out_tile = V * x_v, 0, V * out_v
 

@@ -6,6 +6,7 @@ cimport numpy as cnp
 
 include "tile.pyx"
 include "slide.pyx"
+include "slide_nine.pyx"
 include "window.pyx"
 include "pooled.pyx"
 include "conv_plan.pyx"

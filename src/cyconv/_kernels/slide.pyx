@@ -39,6 +39,7 @@ cdef struct Slide:
     Py_ssize_t count            # tiles of V vectors,
     Py_ssize_t x_tile, w_tile, out_tile     # from one to the next
     bint even, edge             # as above
+    bint nine                   # the only run is one of three rows of three taps side by side, and all but the first and last vectors lie inside
     bint three                  # each run is the three taps of a row, side by side where cells are every second one
     bint strip                  # and vectors lie one or two of them apart
     Py_ssize_t at, at_tap       # where in its row of x the first element lies; from tap to tap
@@ -82,7 +83,8 @@ cdef inline void load_three(const bint edge, const int V, const real *x, Py_ssiz
         if v < V - 1 and (CHEAP_MASKS or not edge):
             cells[2 * V + v] = shifted(cells[v], cells[v + 1])
         else:
-            cells[2 * V + v] = load_cells(True, edge, x + 2 + v * x_v, lanes + 2 * (2 * V + v))
+            p = x + v * x_v + 2 * LANES
+            cells[2 * V + v] = shifted(cells[v], load_some(p, lanes[2 * (2 * V + v)]) if edge else splat(p[0]))
 
 
 cdef inline int rows_of_pass(const bint even, const int H) noexcept nogil:
@@ -94,25 +96,100 @@ cdef inline int rows_of_sums(const bint even, const int H) noexcept nogil:
     return (H + rows_of_pass(even, H) - 1) // rows_of_pass(even, H)
 
 
+cdef inline void add_row(const bint even, const bint edge, const bint three, const int H, const int V, const int j, const Slide *s,
+                         Py_ssize_t runs, const real *row, const real *w, const some_lanes *lanes, vec *acc) noexcept nogil:
+    """The products of row j of a pass, which the taps j, j + J, ... of each vector of ``acc`` read."""
+    cdef vec cells[MAX_SLIDE_V]
+    cdef vec three_cells[THREE * MAX_SLIDE_V]
+    cdef vec tap
+    cdef Py_ssize_t i2 = 0, i3, r, n3 = s.t.sum.n[3], a3 = s.t.sum.a[3], b3 = s.t.sum.b[3]
+    cdef Py_ssize_t x_v = step_of_vectors(even, edge, H, s.x_v)
+    cdef const real *px
+    cdef const real *pw
+    cdef int k, v, J = rows_of_pass(even, H), K = rows_of_sums(even, H)
+    for r in range(runs):
+        px = row + s.t.run[r].a
+        pw = w + s.t.run[r].b
+        if even and three:
+            load_three(edge, V, px, x_v, lanes, three_cells)
+        for i3 in range(THREE if three else n3):
+            for v in range(V):
+                cells[v] = three_cells[i3 * V + v] if even and three else load_cells(even, edge, px + v * x_v, lanes + 2 * ((i3 if three else i2) * V + v))
+                if K > 1 and not edge:      # else each product loads it again
+                    cells[v] = loaded(cells[v])
+            for k in range(K):
+                if j + k * J < H:
+                    tap = load(pw + (j + k * J) * LANES) if V == 1 else loaded(load(pw + (j + k * J) * LANES))
+                    for v in range(V):
+                        acc[k * V + v] = acc[k * V + v] + cells[v] * tap
+            px += a3
+            pw += b3
+        i2 = i2 + 1 if edge and i2 + 1 < s.t.sum.n[2] else 0
+
+
+cdef inline Py_ssize_t step_of_vectors(const bint even, const bint edge, const int H, Py_ssize_t step) noexcept nogil:
+    """What the compiler does not know where vectors need not follow each other."""
+    return step if edge or H == 1 else (2 * LANES if even else LANES)
+
+
+cdef inline void set_lanes(const bint even, const bint edge, const bint three, const int V, const Slide *s, Py_ssize_t x_v, some_lanes *lanes) noexcept nogil:
+    """Those of the two halves of each vector, for each tap; as `load_three` loads them with ``three`` and ``even``."""
+    cdef Py_ssize_t i, at, half
+    cdef int v
+    for i in range((THREE if three else s.t.sum.n[2]) if edge else 0):
+        at, half = s.at + i * s.at_tap, LANES - 1
+        if even and three:
+            at, half = s.at + (2 * LANES if i == 2 else i), LANES
+        for v in range(V):
+            lanes[2 * (i * V + v)] = lanes_inside(at + v * x_v, s.n_in)
+            lanes[2 * (i * V + v) + 1] = lanes_inside(at + v * x_v + half, s.n_in)
+
+
+cdef inline void fetch_ahead(const bint even, const bint edge, const int H, const int V, const Slide *s, const real *x, Py_ssize_t x_v,
+                             const real *out, Py_ssize_t out_v) noexcept nogil:
+    """The lines of a pass, each once where vectors follow each other."""
+    cdef int j, v
+    for v in range(V):
+        if edge or H == 1 or (V - 1 - v) * LANES * <int>sizeof(real) % 64 == 0:    # else in the line of the next
+            prefetch(out + v * out_v)
+        for j in range(rows_of_pass(even, H)):
+            if even or edge or H == 1 or (V - 1 - v) * LANES * <int>sizeof(real) % 64 == 0:
+                prefetch_input(x + j * s.t.next_a + v * x_v)
+            if even and LANES * sizeof(real) == 64:
+                prefetch_input(x + j * s.t.next_a + v * x_v + LANES)
+
+
+cdef inline void store_row(const int V, const vec *acc, real *to, Py_ssize_t out_v, Py_ssize_t n_last) noexcept nogil:
+    """V vectors, of the last one n_last elements."""
+    cdef int v
+    for v in range(V - 1):
+        store(to + v * out_v, acc[v] + splat(0))     # as in `tile`: no -0.0
+    if n_last == LANES:
+        store(to + (V - 1) * out_v, acc[V - 1] + splat(0))
+    else:
+        store_part(to + (V - 1) * out_v, acc[V - 1] + splat(0), n_last)
+
+
+cdef inline void move_up(const int K, const int V, vec *acc, vec start) noexcept nogil:
+    cdef int k, v
+    for k in range(K - 1, 0, -1):
+        for v in range(V):
+            acc[k * V + v] = acc[(k - 1) * V + v]
+    for v in range(V):
+        acc[v] = start
+
+
 cdef inline void slide(const bint even, const bint edge, const bint three, const int H, const int V, const Slide *s, const real *x, const real *w,
                        real *out) noexcept nogil:
     cdef vec acc[MAX_H * MAX_SLIDE_V]
-    cdef vec cells[MAX_SLIDE_V]
-    cdef vec three_cells[THREE * MAX_SLIDE_V]
     cdef vec start
-    cdef vec tap
-    cdef Py_ssize_t i, i2, i3, m, r, runs, x_ahead, out_ahead, n3 = s.t.sum.n[3], a3 = s.t.sum.a[3], b3 = s.t.sum.b[3]
-    cdef Py_ssize_t x_v = s.x_v if edge or H == 1 else (2 * LANES if even else LANES), out_v = s.t.out_v if edge or H == 1 else LANES
-    cdef some_lanes lanes[2 * 2 * MAX_EDGE_TAPS]        # of the two halves of each vector, for each tap
+    cdef Py_ssize_t i, m, x_ahead, out_ahead
+    cdef Py_ssize_t x_v = step_of_vectors(even, edge, H, s.x_v), out_v = step_of_vectors(False, edge, H, s.t.out_v)
+    cdef some_lanes lanes[2 * 2 * MAX_EDGE_TAPS]
     cdef const real *row
-    cdef const real *px
-    cdef const real *pw
     cdef real *to
-    cdef int j, k, v, J = rows_of_pass(even, H), K = rows_of_sums(even, H)
-    for i in range((THREE if three else s.t.sum.n[2]) if edge else 0):
-        for v in range(V):
-            lanes[2 * (i * V + v)] = lanes_inside(s.at + i * s.at_tap + v * x_v, s.n_in)
-            lanes[2 * (i * V + v) + 1] = lanes_inside(s.at + i * s.at_tap + v * x_v + (LANES if even and three and i == 0 else LANES - 1), s.n_in)
+    cdef int k, J = rows_of_pass(even, H), K = rows_of_sums(even, H)
+    set_lanes(even, edge, three, V, s, x_v, lanes)
     for m in range(s.count):       # without this loop GCC does not unroll those over k and v
         row, to, start = x, out, load(s.t.start + m * s.w_tile)
         x_ahead, out_ahead = s.x_ahead, s.out_ahead
@@ -122,48 +199,14 @@ cdef inline void slide(const bint even, const bint edge, const bint three, const
             if i == s.turn and m < s.count - 1:
                 x_ahead += s.x_tile - (s.rows + K - 1) * J * s.t.next_a
                 out_ahead += s.out_tile - s.rows * s.t.next_out
-            for v in range(V):
-                if edge or H == 1 or (V - 1 - v) * LANES * <int>sizeof(real) % 64 == 0:    # else in the line of the next
-                    prefetch_input(row + x_ahead + v * x_v)
-                    prefetch(to + out_ahead + v * out_v)
-                for j in range(J if even else 0):
-                    prefetch_input(row + x_ahead + j * s.t.next_a + v * x_v)
-                    if LANES * sizeof(real) == 64:
-                        prefetch_input(row + x_ahead + j * s.t.next_a + v * x_v + LANES)
-            for j in range(J):
-                runs = s.t.runs if s.first <= i * J + j < s.last else 0
-                i2 = 0
-                for r in range(runs):
-                    px = row + s.t.run[r].a
-                    pw = w + s.t.run[r].b
-                    if even and three:
-                        load_three(edge, V, px, x_v, lanes, three_cells)
-                    for i3 in range(THREE if three else n3):
-                        for v in range(V):
-                            cells[v] = three_cells[i3 * V + v] if even and three else load_cells(even, edge, px + v * x_v, lanes + 2 * ((i3 if three else i2) * V + v))
-                            if K > 1 and not edge:      # else each product loads it again
-                                cells[v] = loaded(cells[v])
-                        for k in range(K):
-                            if j + k * J < H:
-                                tap = load(pw + (j + k * J) * LANES) if V == 1 else loaded(load(pw + (j + k * J) * LANES))
-                                for v in range(V):
-                                    acc[k * V + v] = acc[k * V + v] + cells[v] * tap
-                        px += a3
-                        pw += b3
-                    i2 = i2 + 1 if edge and i2 + 1 < s.t.sum.n[2] else 0
-                row += s.t.next_a
-            for v in range(V - 1):
-                store(to + v * out_v, acc[(K - 1) * V + v] + splat(0))     # as in `tile`: no -0.0
-            if s.n_last == LANES or m < s.count - 1:
-                store(to + (V - 1) * out_v, acc[K * V - 1] + splat(0))
-            else:
-                store_part(to + (V - 1) * out_v, acc[K * V - 1] + splat(0), s.n_last)
+            fetch_ahead(even, edge, H, V, s, row + x_ahead, x_v, to + out_ahead, out_v)
+            add_row(even, edge, three, H, V, 0, s, s.t.runs if s.first <= i * J < s.last else 0, row, w, lanes, acc)
+            if J == 2:
+                add_row(even, edge, three, H, V, 1, s, s.t.runs if s.first <= i * J + 1 < s.last else 0, row + s.t.next_a, w, lanes, acc)
+            row += J * s.t.next_a
+            store_row(V, acc + (K - 1) * V, to, out_v, LANES if m < s.count - 1 else s.n_last)
             to += s.t.next_out if i >= K - 1 else 0      # earlier rows lie before the first output
-            for k in range(K - 1, 0, -1):
-                for v in range(V):
-                    acc[k * V + v] = acc[(k - 1) * V + v]
-            for v in range(V):
-                acc[v] = start
+            move_up(K, V, acc, start)
         x += s.x_tile
         w += s.w_tile
         out += s.out_tile
@@ -269,6 +312,8 @@ cdef void run_three(int H, int V, const Slide *s, const real *x, const real *w, 
 cdef void run_slide(int H, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
     if s.strip:
         run_strip(V, s, x, w, out)
+    elif s.nine:
+        run_nine(V, s, x, w, out)
     elif s.three:
         run_three(H, V, s, x, w, out)
     elif s.even and s.edge:
