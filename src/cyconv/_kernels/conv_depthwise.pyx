@@ -430,11 +430,13 @@ cdef void depthwise_item(const Depthwise *d, Py_ssize_t item, real *scratch) noe
     cdef int i
     y = cv.y
     for i in range(2, -1, -1):
-        index = item % d.parts[i]
-        item //= d.parts[i]
-        box.out[i] = part(cv.axis[i].n_out, d.parts[i], index)
-        box.n_out[i] = part(cv.axis[i].n_out, d.parts[i], index + 1) - box.out[i]
         box.tap[i], box.n_taps[i] = 0, cv.axis[i].n_taps
+        box.out[i], box.n_out[i] = 0, cv.axis[i].n_out
+        if d.parts[i] > 1:          # divisions take as long as rows
+            index = item % d.parts[i]
+            item //= d.parts[i]
+            box.out[i] = part(cv.axis[i].n_out, d.parts[i], index)
+            box.n_out[i] = part(cv.axis[i].n_out, d.parts[i], index + 1) - box.out[i]
         y += box.out[i] * cv.axis[i].y
         if box.n_out[i] == 0:
             return

@@ -18,6 +18,7 @@ cdef struct DepthGradient:
     Py_ssize_t tiles, tile_parts         # of the taps; units that share them
     Py_ssize_t unit_parts                # tasks that share the units of a slot
     Py_ssize_t block_sums                # reals of one block in one slot
+    bint nine                            # see conv_depthwise_weight_nine.pyx
 
 
 cdef inline bint is_depthwise_gradient(const Gradient *g) noexcept nogil:
@@ -168,6 +169,10 @@ cdef void plan_depthwise_gradient(const Gradient *g, int n_threads, DepthGradien
     box.n_channels = LANES
     d.g.dy_size = d.g.chunk[0] * d.g.chunk[1] * d.g.chunk[2] * d.g.chunk[3] * LANES
     d.g.x_size = d.g.chunk[0] * scratch_size(d.g.axis, &box, CHANNELS_ADJACENT)
+    d.nine = is_nine(d)
+    if d.nine:
+        d.g.dy_size = ROWS_TOGETHER * d.g.axis[2].n_out * LANES
+        d.g.x_size = rows_of_ring(&d.g.axis[1]) * d.g.axis[2].n_in * LANES
 
 
 cdef void depthwise_gradient_task(const DepthGradient *d, Py_ssize_t task, real *sums, real *scratch) noexcept nogil:
@@ -183,7 +188,10 @@ cdef void depthwise_gradient_task(const DepthGradient *d, Py_ssize_t task, real 
         for i in range(n_steps(g, &box)):
             some = step_of(g, &box, i)
             for unit in range(first, last):
-                add_to_unit(d, unit, &some, sums + unit // d.tile_parts * d.block_sums, scratch)
+                if d.nine:
+                    add_nine_to_unit(d, unit, &some, sums + unit // d.tile_parts * d.block_sums, scratch)
+                else:
+                    add_to_unit(d, unit, &some, sums + unit // d.tile_parts * d.block_sums, scratch)
 
 
 cdef int run_depthwise_gradient(const Gradient *g, int n_threads) noexcept nogil:
