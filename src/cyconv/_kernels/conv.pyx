@@ -18,6 +18,9 @@
 from cython.parallel cimport prange
 from libc.stdlib cimport malloc, free
 
+cdef extern from "simd.h" nogil:
+    void store_even(real *p, vec v, long n)
+
 # ---------------------------------------------------------------- storing
 
 cdef void put_cells(const real *cells, Py_ssize_t P, Py_ssize_t pitch, Py_ssize_t n, real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:
@@ -28,10 +31,26 @@ cdef void put_cells(const real *cells, Py_ssize_t P, Py_ssize_t pitch, Py_ssize_
     elif y_k == 1:
         for p in range(P):
             copy_cells(y + p * y_p, cells + p * pitch, n, 1)
+    elif y_p == 2:
+        put_every_second(cells, P, pitch, n, y, y_k)
     else:
         for p in range(P):
             for k in range(n):
                 y[p * y_p + k * y_k] = cells[p * pitch + k]
+
+
+cdef void put_every_second(const real *cells, Py_ssize_t P, Py_ssize_t pitch, Py_ssize_t n, real *y, Py_ssize_t y_k) noexcept nogil:
+    """The same for outputs of one of two phases."""
+    cdef vec rows[LANES]
+    cdef Py_ssize_t p, k, i, p_block, k_block
+    for p_block in range(ceil_div(P, LANES)):
+        p = p_block * LANES
+        for k_block in range(ceil_div(n, LANES)):
+            k = k_block * LANES
+            load_rows(rows, cells + p * pitch + k, pitch, P - p, min(<Py_ssize_t>LANES, n - k))
+            transpose(rows)
+            for i in range(min(<Py_ssize_t>LANES, n - k)):
+                store_even(y + 2 * p + (k + i) * y_k, rows[i], min(<Py_ssize_t>LANES, P - p))
 
 
 cdef void get_cells(real *cells, Py_ssize_t P, Py_ssize_t pitch, Py_ssize_t n, const real *y, Py_ssize_t y_p, Py_ssize_t y_k) noexcept nogil:

@@ -20,7 +20,9 @@ cdef bint pack(const Conv *cv, const real *w, Py_ssize_t n_out, const Box *box, 
     cdef const Axis *axes = &cv.axis[0]
     cdef Py_ssize_t n_taps = box.n_taps[0] * box.n_taps[1] * box.n_taps[2], nc = box.n_channels
     cdef Py_ssize_t step = tap_step(axes, box.n_taps), t, r, s, c, k
-    cdef real bad = 0, value
+    cdef real bad = 0
+    cdef const real *cells
+    cdef real *to = packed
     for k in range(3):
         w += box.tap[k] * axes[k].w
     w += box.channel * cv.w_sum
@@ -40,12 +42,13 @@ cdef bint pack(const Conv *cv, const real *w, Py_ssize_t n_out, const Box *box, 
         for r in range(box.n_taps[1]):
             for s in range(box.n_taps[2]):
                 for c in range(nc):
-                    for k in range(width):
-                        value = w[k * cv.w_out + c * cv.w_sum + t * axes[0].w + r * axes[1].w + s * axes[2].w] if k < n_out else 0
-                        bad += value * 0
-                        packed[k] = value
-                    packed += width
-    return bad == 0
+                    cells = w + c * cv.w_sum + t * axes[0].w + r * axes[1].w + s * axes[2].w
+                    for k in range(min(n_out, width)):
+                        to[k] = cells[k * cv.w_out]
+                    for k in range(n_out, width):
+                        to[k] = 0
+                    to += width
+    return zeros_of(packed, to - packed) == 0
 
 
 cdef real pack_rows(const Conv *cv, const real *w, Py_ssize_t n_out, const Box *box, Py_ssize_t width, real *packed) noexcept nogil:
@@ -64,6 +67,15 @@ cdef real pack_rows(const Conv *cv, const real *w, Py_ssize_t n_out, const Box *
                         store(packed + k * LANES, cells)
                     packed += width
     return sum_of_lanes(bad)
+
+
+cdef real zeros_of(const real *cells, Py_ssize_t n) noexcept nogil:
+    """0, or NaN when not all are finite."""
+    cdef vec bad = splat(0)
+    cdef Py_ssize_t i
+    for i in range(n // LANES):
+        bad = bad + load(cells + i * LANES) * splat(0)
+    return sum_of_lanes(bad + load_part(cells + n // LANES * LANES, n % LANES) * splat(0))
 
 
 cdef inline real sum_of_lanes(vec v) noexcept nogil:

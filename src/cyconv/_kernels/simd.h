@@ -577,6 +577,20 @@ static inline void store_pairs(real *p, vec a, vec b, long n)
     if (2 * n > LANES)
         store_part(p + LANES, high, 2 * n - LANES);
 }
+/* p[0], p[2], ...: n elements of v, 0 < n <= LANES; nothing between them or behind the last is written. */
+static inline void store_even(real *p, vec v, long n)
+{
+#if defined(__AVX512F__)
+    vec low, high;
+    unsigned lanes = 0x55555555u & (uint32_t)((1ull << 2 * n) - 1);
+    join_pairs(v, v, &low, &high);
+    OF_REALS(512, mask_storeu)(p, lanes & ((1u << LANES) - 1), low);
+    OF_REALS(512, mask_storeu)(p + LANES, lanes >> LANES, high);
+#else
+    for (long i = 0; i < n; i++)
+        memcpy(p + 2 * i, (real *)&v + i, sizeof(real));
+#endif
+}
 #define SIGN_BIT ((whole_element)(MANTISSA == 52 ? INT64_MIN : INT32_MIN))
 static inline vec with_sign(vec size, vec sign)
 {
