@@ -120,7 +120,9 @@ def test_bits_do_not_depend_on_the_layout(isa, dtype):
 
 @pytest.mark.parametrize("how", [
     {"kernel_size": 4, "stride": 1, "dilation": 4}, {"kernel_size": 4, "stride": 1},
-    {"kernel_size": (2, 2, 16), "stride": 1}, {"kernel_size": 3, "stride": (1, 2, 1), "dilation": (6, 1, 7)}])
+    {"kernel_size": (2, 2, 16), "stride": 1}, {"kernel_size": 3, "stride": (1, 2, 1), "dilation": (6, 1, 7)},
+    {"kernel_size": (1, 3, 3), "stride": (1, 2, 2), "padding": (0, 1, 1)},
+    {"kernel_size": (1, 3, 3), "stride": (1, 2, 2)}])
 def test_bits_of_gradients_of_means_do_not_depend_on_layout_and_instruction_set(how, every_isa, dtype, rng):
     """Also where rows of channels would not fit into the scratch, and are added up in another way."""
     x_shape = (1, 70, 20, 20, 20)
@@ -340,6 +342,7 @@ def test_windows_that_share_cells_have_the_values_at_their_indices(kernel, strid
 @pytest.mark.parametrize("channels, columns", [(1, 1), (3, 15), (2, 16), (17, 33), (70, 40), (1, 40_000), (70, 700)])
 @pytest.mark.parametrize("kernel, stride, dilation, padding", [
     ((2, 2), (2, 2), (1, 1), (0, 0)), ((2, 2), (3, 3), (1, 1), (0, 0)), ((3, 3), (2, 2), (1, 1), (1, 1)),
+    ((3, 3), (2, 2), (1, 1), (0, 1)), ((3, 3), (2, 2), (1, 1), (1, 0)), ((3, 3), (2, 2), (1, 1), (0, 0)),
     ((2, 3), (1, 2), (1, 3), (0, 3)), ((3, 2), (1, 1), (2, 5), (2, 3)), ((1, 90), (1, 1), (1, 1), (0, 45)),
 ])
 def test_gradient_of_sums_is_exact_in_rows_of_any_width(kernel, stride, dilation, padding, channels, columns, isa,

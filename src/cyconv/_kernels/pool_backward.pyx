@@ -381,7 +381,8 @@ cdef void backward_block(int kind, const Pool *g, const real *x, const real *nor
     cdef real *dx = <real *>g.x + x_at
     if kind != GET_AT_INDEX and kind > ADD_BINS and not (is_put(kind) and tile_plane(g)):
         clear_cells(g, dx, n)
-    if kind == PUT_ROWS: put_rows(g, dy, dx, n, scratch)
+    if kind == PUT_ROWS and n == 1 and is_halved(g): put_halved(g, dy, dx)
+    elif kind == PUT_ROWS: put_rows(g, dy, dx, n, scratch)
     elif kind == ADD_BINS: add_bins(g, dy, dx, n)
     elif kind == PUT_CHANNELS: put_planes(False, False, g, dy, NULL, dx, n)
     elif kind == PUT_PAIRS: put_planes(False, True, g, dy, NULL, dx, n)
