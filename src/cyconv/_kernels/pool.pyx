@@ -204,25 +204,27 @@ cdef inline void fill_cells(real *cells, Py_ssize_t n, real value) noexcept nogi
 
 
 cdef void view_rows(const Pool *g, const real *x, const Box *box, real *scratch, View *view) noexcept nogil:
-    """Copy the rows that ``box`` reads of a plane, with cells that change no result where the input has none."""
+    """Copy the rows that ``box`` reads of some planes, with cells that change no result where the input has none."""
     cdef const Axis *axes = &g.axis[0]
     cdef Cover cd = cover(&axes[0], box.n_out[0], box.n_taps[0], ANY_ORDER)
     cdef Cover ch = cover(&axes[1], box.n_out[1], box.n_taps[1], ANY_ORDER)
     cdef Py_ssize_t length = cells_of_row(&axes[2], box.n_out[2]), begin = axes[2].start + box.out[2] * axes[2].stride
-    cdef Py_ssize_t first = clip(-begin, 0, length), last = clip(axes[2].n_in - begin, first, length), d, h, i_d, i_h
+    cdef Py_ssize_t first = clip(-begin, 0, length), last = clip(axes[2].n_in - begin, first, length), c, d, h, i_d, i_h
     cdef bint is_least = g.passes[0] == MIN_PASS or g.passes[0] == ARGMIN_PASS
     cdef real border = HUGE_VAL if is_least else -HUGE_VAL if g.passes[0] <= ARGMIN_PASS else 0
     cdef real *row = scratch
-    for d in range(cd.size):
-        i_d = input_cell(&axes[0], &cd, box.out[0], box.tap[0], d)
-        for h in range(ch.size):
-            i_h = input_cell(&axes[1], &ch, box.out[1], box.tap[1], h)
-            if 0 <= i_d < axes[0].n_in and 0 <= i_h < axes[1].n_in:
-                fill_cells(row, first, border)
-                copy_cells(row + first, x + i_d * axes[0].x + i_h * axes[1].x + begin + first, last - first, 1)
-                fill_cells(row + last, length - last, border)
-            row += length
-    view.data, view.c = scratch, 0
+    for c in range(box.n_channels):
+        for d in range(cd.size):
+            i_d = input_cell(&axes[0], &cd, box.out[0], box.tap[0], d)
+            for h in range(ch.size):
+                i_h = input_cell(&axes[1], &ch, box.out[1], box.tap[1], h)
+                if 0 <= i_d < axes[0].n_in and 0 <= i_h < axes[1].n_in:
+                    fill_cells(row, first, border)
+                    copy_cells(row + first, x + i_d * axes[0].x + i_h * axes[1].x + begin + first, last - first, 1)
+                    fill_cells(row + last, length - last, border)
+                row += length
+        x += g.x_c
+    view.data, view.c = scratch, cd.size * ch.size * length
     view.out[2], view.tap[2] = axes[2].stride, axes[2].step
     view.out[1], view.tap[1] = ch.out * length, ch.tap * length
     view.out[0], view.tap[0] = cd.out * ch.size * length, cd.tap * ch.size * length

@@ -69,6 +69,7 @@ cdef void plan_pool(Pool *g, Py_ssize_t *windows, int n_threads) noexcept nogil:
         while rows < g.n_out[1] and largest_scratch(g, rows + 1, columns) <= n_reals:
             rows += 1
         g.scratch_size = largest_scratch(g, rows, columns)
+        share_scratch(g, n_threads, rows, columns)
     else:
         plan_blocks(g, n_threads, &rows, &columns)
     for i in range(3):
@@ -104,7 +105,7 @@ cdef void plan_blocks(Pool *g, int n_threads, Py_ssize_t *rows, Py_ssize_t *colu
 
 
 cdef void plan_reduced(Pool *g, int n_threads, Py_ssize_t *rows, Py_ssize_t *columns) noexcept nogil:
-    cdef Py_ssize_t n_reals = POOL_BYTES // sizeof(real), planes, blocks
+    cdef Py_ssize_t n_reals = POOL_BYTES // sizeof(real)
     cdef Py_ssize_t many = min(g.n_out[1], 4 * g.axis[1].n_taps)      # rows of outputs that share most of their reduced rows
     g.in_place = g.x_c == 1 or g.channels == 1
     columns[0] = min(g.n_out[2], RUN * BLOCK)
@@ -116,10 +117,17 @@ cdef void plan_reduced(Pool *g, int n_threads, Py_ssize_t *rows, Py_ssize_t *col
     while rows[0] < g.n_out[1] and largest_reduced(g, rows[0] + 1, columns[0]) <= n_reals:
         rows[0] += 1
     g.scratch_size = largest_reduced(g, rows[0], columns[0])
-    if g.by_rows and rows[0] == g.n_out[1] and columns[0] == g.n_out[2] and g.at_once:
-        planes = max(min(n_reals // g.scratch_size, ITEM_OUTPUTS // (rows[0] * columns[0])), 1)
-        blocks = g.channel_blocks = max(ceil_div(g.channels, planes), min(g.channels, n_threads))
-        g.scratch_size *= ceil_div(g.channels, blocks)
+    if g.by_rows:
+        share_scratch(g, n_threads, rows[0], columns[0])
+
+
+cdef void share_scratch(Pool *g, int n_threads, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    """Make small planes that fit into it together one item."""
+    cdef Py_ssize_t n_reals = POOL_BYTES // sizeof(real), planes
+    if rows == g.n_out[1] and columns == g.n_out[2] and g.at_once:
+        planes = max(min(n_reals // g.scratch_size, ITEM_OUTPUTS // (rows * columns)), 1)
+        g.channel_blocks = max(ceil_div(g.channels, planes), min(g.channels, n_threads))
+        g.scratch_size *= ceil_div(g.channels, g.channel_blocks)
 
 
 cdef Py_ssize_t largest_reduced(Pool *g, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
