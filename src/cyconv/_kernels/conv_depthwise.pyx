@@ -214,7 +214,7 @@ cdef void run_column(const Depthwise *d, const Box *box, const View *view, const
             s.turn = max(s.rows + d.height - 1 - ROWS_AHEAD, 0)
             at, taps = x + o * view.out[other] + h * view.out[d.slid], w
             set_slide(d, view, s, first, n, &at, &taps)
-            s.nine = s.three and d.height == THREE and s.t.runs == 1 and s.t.sum.a[3] == 1 and (not s.edge or middle_inside(s, V))
+            s.nine = s.three and d.height == THREE and s.t.sum.a[3] == 1 and (not s.edge or middle_inside(s, V))
             run_slide(d.height, V, s, at, taps, y + o * y_step[other] + h * y_step[d.slid])
             h += 1 if d.height > 1 else s.rows
 

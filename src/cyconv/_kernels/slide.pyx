@@ -39,7 +39,7 @@ cdef struct Slide:
     Py_ssize_t count            # tiles of V vectors,
     Py_ssize_t x_tile, w_tile, out_tile     # from one to the next
     bint even, edge             # as above
-    bint nine                   # the only run is one of three rows of three taps side by side, and all but the first and last vectors lie inside
+    bint nine                   # runs are three rows of three taps side by side, and all but the first and last vectors lie inside
     bint three                  # each run is the three taps of a row, side by side where cells are every second one
     bint strip                  # and vectors lie one or two of them apart
     Py_ssize_t at, at_tap       # where in its row of x the first element lies; from tap to tap
@@ -51,7 +51,7 @@ cdef struct Slide:
 
 
 cdef inline int max_slide_v(int H) noexcept nogil:
-    """As many vectors as leave registers for a weight, a product and V vectors of x."""
+    """As many vectors as leave registers for a weight, 0 and V vectors of x."""
     return min(MAX_SLIDE_V, ACCUMULATORS if H == 1 else (ACCUMULATORS + 2) // (H + 1))
 
 
@@ -206,7 +206,8 @@ cdef inline void slide(const bint even, const bint edge, const bint three, const
             row += J * s.t.next_a
             store_row(V, acc + (K - 1) * V, to, out_v, LANES if m < s.count - 1 else s.n_last)
             to += s.t.next_out if i >= K - 1 else 0      # earlier rows lie before the first output
-            move_up(K, V, acc, start)
+            # Where registers are scarce it would drive a sum into memory.
+            move_up(K, V, acc, start if H == 1 or (H + 1) * V + 3 <= ACCUMULATORS + 4 else load(s.t.start + m * s.w_tile))
         x += s.x_tile
         w += s.w_tile
         out += s.out_tile
@@ -312,8 +313,10 @@ cdef void run_three(int H, int V, const Slide *s, const real *x, const real *w, 
 cdef void run_slide(int H, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
     if s.strip:
         run_strip(V, s, x, w, out)
-    elif s.nine:
+    elif s.nine and s.t.runs == 1:
         run_nine(V, s, x, w, out)
+    elif s.nine and not s.even and CHEAP_MASKS:        # with 32 registers, too
+        run_nines(V, s, x, w, out)
     elif s.three:
         run_three(H, V, s, x, w, out)
     elif s.even and s.edge:

@@ -1,5 +1,5 @@
 # Windows of three rows of three taps, the most usual ones: as `slide`, but the nine weights stay in registers and each
-# cell of x is read once.
+# cell of x is read once. Of windows with several such threes of rows, as those of volumes, only the latter holds.
 
 cdef inline vec cells_of(const bint masked, const real *x, some_lanes lanes) noexcept nogil:
     return loaded(load_some(x, lanes) if masked else load(x))
@@ -45,24 +45,32 @@ cdef inline void add_pairs(const bint edge, const int V, const int j, const real
         cells[0], cells[1] = even, odd
 
 
-cdef inline void nine(const bint even, const bint edge, const int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
+cdef inline void load_nine(const real *w, Py_ssize_t step, vec *taps) noexcept nogil:
+    cdef int k, i
+    for k in range(THREE):
+        for i in range(THREE):
+            taps[k * THREE + i] = load(w + i * step + k * LANES)
+
+
+cdef inline void nine(const bint one, const bint even, const bint edge, const int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
     cdef vec acc[THREE * MAX_SLIDE_V]
     cdef vec taps[THREE * THREE]
     cdef vec start
-    cdef Py_ssize_t i, m, x_ahead, out_ahead
+    cdef Py_ssize_t i, m, r, x_ahead, out_ahead
     cdef bint apart = edge and (V == 2 or not CHEAP_MASKS)      # else vectors follow each other
     cdef Py_ssize_t x_v = s.x_v if apart else (2 * LANES if even else LANES), out_v = s.t.out_v if apart else LANES
     cdef some_lanes lanes[2 * THREE * MAX_SLIDE_V]
     cdef const real *row
     cdef real *to
-    cdef int j, k, v, J = rows_of_pass(even, THREE), K = rows_of_sums(even, THREE)
+    cdef int k, J = rows_of_pass(even, THREE), K = rows_of_sums(even, THREE)
     set_lanes(even, edge, THREE, V, s, x_v, lanes)
     for m in range(s.count):
-        row, to, start = x + s.t.run[0].a, out, load(s.t.start + m * s.w_tile)
-        x_ahead, out_ahead = s.x_ahead - s.t.run[0].a, s.out_ahead
-        for k in range(THREE):
-            for j in range(THREE):
-                taps[k * THREE + j] = load(w + s.t.run[0].b + j * s.t.sum.b[3] + k * LANES)
+        row, to, start = x, out, load(s.t.start + m * s.w_tile)
+        x_ahead, out_ahead = s.x_ahead, s.out_ahead
+        if one:
+            row += s.t.run[0].a
+            x_ahead -= s.t.run[0].a
+            load_nine(w + s.t.run[0].b, s.t.sum.b[3], taps)
         for k in range(K * V):
             acc[k] = start
         for i in range(s.rows + K - 1):
@@ -75,8 +83,11 @@ cdef inline void nine(const bint even, const bint edge, const int V, const Slide
                     add_pairs(edge, V, 0, row, x_v, lanes, taps, acc)
                 if s.first <= 2 * i + 1 < s.last:
                     add_pairs(edge, V, 1, row + s.t.next_a, x_v, lanes, taps, acc)
-            elif s.first <= i < s.last:
+            elif one and s.first <= i < s.last:
                 add_cells(edge, V, row, x_v, lanes, taps, acc)
+            for r in range(s.t.runs if not one and s.first <= i < s.last else 0):
+                load_nine(w + s.t.run[r].b, s.t.sum.b[3], taps)
+                add_cells(edge, V, row + s.t.run[r].a, x_v, lanes, taps, acc)
             row += J * s.t.next_a
             store_row(V, acc + (K - 1) * V, to, out_v, LANES if m < s.count - 1 else s.n_last)
             to += s.t.next_out if i >= K - 1 else 0      # earlier rows lie before the first output
@@ -86,22 +97,29 @@ cdef inline void nine(const bint even, const bint edge, const int V, const Slide
         out += s.out_tile
 
 
-cdef inline void nine_of_width(const bint even, const bint edge, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
-    if V == 1: nine(even, edge, 1, s, x, w, out)
-    elif V == 2: nine(even, edge, 2, s, x, w, out)
-    elif V == 3 and V <= most_slide_v(edge, True, THREE): nine(even, edge, 3, s, x, w, out)
-    elif V == 4 and V <= most_slide_v(edge, True, THREE): nine(even, edge, 4, s, x, w, out)
-    elif V == 5 and V <= most_slide_v(edge, True, THREE): nine(even, edge, 5, s, x, w, out)
-    elif V == 6 and V <= most_slide_v(edge, True, THREE): nine(even, edge, 6, s, x, w, out)
-    elif V == 7 and V <= most_slide_v(edge, True, THREE): nine(even, edge, 7, s, x, w, out)
+cdef inline void nine_of_width(const bint one, const bint even, const bint edge, int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
+    if V == 1: nine(one, even, edge, 1, s, x, w, out)
+    elif V == 2: nine(one, even, edge, 2, s, x, w, out)
+    elif V == 3 and V <= most_slide_v(edge, True, THREE): nine(one, even, edge, 3, s, x, w, out)
+    elif V == 4 and V <= most_slide_v(edge, True, THREE): nine(one, even, edge, 4, s, x, w, out)
+    elif V == 5 and V <= most_slide_v(edge, True, THREE): nine(one, even, edge, 5, s, x, w, out)
+    elif V == 6 and V <= most_slide_v(edge, True, THREE): nine(one, even, edge, 6, s, x, w, out)
+    elif V == 7 and V <= most_slide_v(edge, True, THREE): nine(one, even, edge, 7, s, x, w, out)
 
 
 cdef void run_nine(int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
     if s.even and s.edge:
-        nine_of_width(True, True, V, s, x, w, out)
+        nine_of_width(True, True, True, V, s, x, w, out)
     elif s.even:
-        nine_of_width(True, False, V, s, x, w, out)
+        nine_of_width(True, True, False, V, s, x, w, out)
     elif s.edge:
-        nine_of_width(False, True, V, s, x, w, out)
+        nine_of_width(True, False, True, V, s, x, w, out)
     else:
-        nine_of_width(False, False, V, s, x, w, out)
+        nine_of_width(True, False, False, V, s, x, w, out)
+
+
+cdef void run_nines(int V, const Slide *s, const real *x, const real *w, real *out) noexcept nogil:
+    if s.edge:
+        nine_of_width(False, False, True, V, s, x, w, out)
+    else:
+        nine_of_width(False, False, False, V, s, x, w, out)
