@@ -239,13 +239,15 @@ cdef void pool_share(const Pool *g, Py_ssize_t i, int n_threads, real *scratch) 
 
 cdef void pool_forward(Pool *g, int n_threads):
     cdef Py_ssize_t i
-    cdef real *scratch
+    cdef real *scratch = NULL
     cdef Py_ssize_t *windows = NULL
+    cdef bint shared = is_shared(g)
     with nogil:
-        if is_shared(g):
-            windows = <Py_ssize_t *>malloc(3 * g.n_out[2] * sizeof(Py_ssize_t))
-        plan_pool(g, windows, n_threads)
-        scratch = <real *>malloc((g.scratch_size * n_threads + 64) * sizeof(real))
+        if shared:
+            windows = <Py_ssize_t *>malloc((3 * g.n_out[2] + 1) * sizeof(Py_ssize_t))
+        if windows != NULL or not shared:
+            plan_pool(g, windows, n_threads)
+            scratch = <real *>malloc((g.scratch_size * n_threads + 64) * sizeof(real))
         if n_threads == 1 and scratch != NULL:
             pool_share(g, 0, 1, aligned(scratch))
         elif scratch != NULL:
