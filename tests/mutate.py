@@ -48,10 +48,10 @@ class Group(NamedTuple):
 
 GEOMETRY = Group("_geometry.py", "geometry arithmetic filters wrong_calls layers pool conv adaptive_pool "
                                  "convolution_kinds", modules=())
-POOLS = "pool pool_tap pool_lines pool_outputs pool_plan pool_backward pool_index"
+POOLS = "pool pool_tap pool_lines pool_outputs pool_plan pool_reduced pool_backward pool_halved pool_index"
 GROUPS = (
-    Group("tile slide window conv_plan conv_pack conv conv_phases conv_depthwise conv_joined conv_weight "
-          "conv_weight_pack conv_depthwise_weight", "conv convolution_kinds"),
+    Group("tile slide slide_nine window conv_plan conv_pack conv conv_phases conv_depthwise conv_joined conv_weight "
+          "conv_weight_pack conv_depthwise_weight conv_depthwise_weight_nine", "conv convolution_kinds"),
     Group("conv_weight_blocks blocks dense_blocks pooled", "blocks", f"conv conv_weight conv_weight_pack {POOLS} "
                                                                      "activation softmax channels loss optimizer"),
     Group(POOLS, "pool pool_kinds adaptive_pool unpool"),

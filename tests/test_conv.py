@@ -139,6 +139,7 @@ LARGE = {
     "steps_of_rows_of_many_channels": ((2, 140, 20, 30), (20, 140, 3, 3), {"padding": 1}),
     "steps_of_samples_of_many_channels": ((40, 150, 4, 4), (20, 150, 3, 3), {"padding": 1}),
     "steps_of_depthwise": ((2, 201, 20, 30), (201, 1, 3, 3), {"padding": 1, "groups": 201}),
+    "single_rows_of_many_channels_of_depthwise": ((1, 260, 3, 134), (260, 1, 3, 3), {"groups": 260}),
     "small_gradient_of_many_panels": ((2, 1, 24, 24), (257, 1, 1, 1), {}),
 }
 

@@ -118,6 +118,16 @@ def test_bits_do_not_depend_on_the_layout(isa, dtype):
             assert_same_bits(last, first, g)
 
 
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1)])
+def test_gradient_of_flat_windows_of_a_volume_is_that_of_its_images(padding, isa, dtype, data_format, rng):
+    dy = rng.standard_normal((2, 3, 5, 4 + padding[0], 6 + padding[1])).astype(dtype)
+    how = {"kernel_size": 3, "stride": 2, "padding": padding}
+    images = np.stack([cyconv.avg_pool2d_backward(dy[:, :, d], (2, 3, 9, 13), **how) for d in range(5)], 2)
+    how = {"kernel_size": (1, 3, 3), "stride": (1, 2, 2), "padding": (0, *padding), "data_format": data_format}
+    dx = cyconv.avg_pool3d_backward(in_layout(dy, data_format), in_layout(images, data_format).shape, **how)
+    assert_same_bits(np.ascontiguousarray(channels_first(dx, data_format)), images)
+
+
 @pytest.mark.parametrize("how", [
     {"kernel_size": 4, "stride": 1, "dilation": 4}, {"kernel_size": 4, "stride": 1},
     {"kernel_size": (2, 2, 16), "stride": 1}, {"kernel_size": 3, "stride": (1, 2, 1), "dilation": (6, 1, 7)},

@@ -171,6 +171,8 @@ cdef void plan_depthwise_gradient(const Gradient *g, int n_threads, DepthGradien
     d.g.x_size = d.g.chunk[0] * scratch_size(d.g.axis, &box, CHANNELS_ADJACENT)
     d.nine = is_nine(d)
     if d.nine:
+        if d.g.step_axis == 3:           # rows are not cut
+            d.g.step = d.g.chunk[3]
         d.g.dy_size = ROWS_TOGETHER * d.g.axis[2].n_out * LANES
         d.g.x_size = rows_of_ring(&d.g.axis[1]) * d.g.axis[2].n_in * LANES
 
