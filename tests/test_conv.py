@@ -127,6 +127,14 @@ def test_bits_of_depthwise_depend_on_nothing_else(geometry, every_isa, threads_a
     assert_same_bits(alone, np.ascontiguousarray(expected[0][-1:]))
 
 
+def test_taps_far_outside_take_no_memory(isa, dtype, data_format, rng):
+    x, dy = (in_layout(rng.integers(-9, 10, (2, 20, 8, 30)).astype(dtype), data_format) for _ in range(2))
+    how = {"groups": 20, "data_format": data_format}
+    dw = cyconv.conv2d_grad_weight(dy, x, 3, padding=(4 * 10**8, 1), dilation=(4 * 10**8, 1), **how)
+    np.testing.assert_array_equal(dw[:, :, 1:2], cyconv.conv2d_grad_weight(dy, x, (1, 3), padding=(0, 1), **how))
+    assert not dw[:, :, ::2].any()
+
+
 # Sizes at which work is cut up that random geometries are too small for.
 LARGE = {
     "packed_weights_of_many_channels": ((1, 1, 9, 17), (2100, 1, 8, 8), {}),

@@ -94,7 +94,7 @@ def check_out(function, out, shape, dtype):
 def apart_from(out, inputs):
     """``out``, or in place of it an array that shares no memory with the inputs, and whether it is in place of it."""
     overlaps = front.overlap(out, inputs)
-    return (np.empty_like(out) if overlaps else out), overlaps
+    return (np.empty(out.shape, out.dtype) if overlaps else out), overlaps
 
 
 def aligned_zeros(shape, dtype):

@@ -3,6 +3,7 @@
 # the rows of taps that lie inside, its first and its last output to those of their taps that do.
 
 cdef enum:
+    MOST_CELLS = 4             # of a row of x, for each output of a row: all are copied
     ROWS_TOGETHER = 2          # copied to the ring: two rows of 56 cells are whole blocks to transpose
 
 cdef struct NineSums:
@@ -66,7 +67,9 @@ cdef bint is_nine(const DepthGradient *d) noexcept nogil:
     cdef const Axis *axis = &g.axis[2]
     cdef NineSums n
     return (g.axis[1].n_taps == THREE and axis.n_taps == THREE and g.groups >= LANES and g.chunk[3] == axis.n_out
-            and (g.x_c == 1 or axis.x == 1) and (g.dy_c == 1 and d.kernels == 1 or axis.y == 1) and set_middle(axis, &n))
+            and (g.x_c == 1 or axis.x == 1) and (g.dy_c == 1 and d.kernels == 1 or axis.y == 1) and set_middle(axis, &n)
+            and axis.n_in <= MOST_CELLS * axis.n_out
+            and rows_of_ring(&g.axis[1]) * axis.n_in * LANES * <Py_ssize_t>sizeof(real) <= COPIED_BYTES)
 
 
 cdef inline bint set_middle(const Axis *axis, NineSums *n) noexcept nogil:
@@ -80,7 +83,8 @@ cdef inline bint set_middle(const Axis *axis, NineSums *n) noexcept nogil:
 
 
 cdef inline Py_ssize_t rows_of_ring(const Axis *axis) noexcept nogil:
-    return ceil_div(2 * axis.step + ROWS_TOGETHER, ROWS_TOGETHER) * ROWS_TOGETHER
+    """All that an output reads and those copied with the last one, of those inside."""
+    return ceil_div(min(2 * axis.step + ROWS_TOGETHER, axis.n_in), ROWS_TOGETHER) * ROWS_TOGETHER
 
 
 cdef inline void start_ring(const Axis *axis, const Box *box, Ring *ring) noexcept nogil:
