@@ -84,6 +84,7 @@ def output_for(function, out, shape, dtype, inputs):
 
 
 def check_out(function, out, shape, dtype):
+    """Refuse an ``out`` that kernels cannot write to; all that is asked is part of the text of a call."""
     if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
         found = f"{out.dtype} array of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
         raise ValueError(f"{function}: out must be a {dtype} array of shape {shape}, got {found}")
